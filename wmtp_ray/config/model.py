@@ -1,0 +1,53 @@
+"""Configuration of models: the backbone, its LoRA adapters, the MTP heads, the value head."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
+
+from wmtp_ray.config.base import Section
+
+ALL_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+class LoRAConfig(Section):
+    """Low-rank adapters (float32), never on the unembedding."""
+
+    rank: PositiveInt = 16
+    alpha: Annotated[float, Field(gt=0)] = 32.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    target_modules: tuple[str, ...] = ALL_PROJECTIONS
+    last_layers: PositiveInt | None = None
+    """Adapters on the last n decoder layers only (of a policy: its MTP heads always have them); null = on all."""
+
+
+class BackboneConfig(Section):
+    """A decoder of transformers (Llama, Qwen or Mistral family)."""
+
+    name: str
+    """`smollm2-135m` (embedded), a hub id, a local directory, or a GGUF file."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    lora: LoRAConfig | None = LoRAConfig()
+    """null = full finetuning."""
+    gradient_checkpointing: bool = False
+
+
+class PolicyConfig(BackboneConfig):
+    """The MTP policy."""
+
+    num_heads: PositiveInt = 4
+    """K: head k predicts the token k positions ahead."""
+    head_training: Literal["lora", "full"] = "lora"
+    """How the extra heads 2..K are trained."""
+    trunk_gradient: Literal["joint", "detached"] = "joint"
+    """Whether heads 2..K send gradients into the trunk."""
+
+
+class ValueModelConfig(BackboneConfig):
+    """The critic."""
+
+    head: Literal["linear", "sigmoid", "mlp"] = "mlp"
+    initial_bias: float = 0.0
+    head_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    train: Literal["lora", "head", "all"] = "lora"
