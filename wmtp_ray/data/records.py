@@ -1,0 +1,83 @@
+"""What a source yields: problems, their labelled solutions, and the tests that decide a label."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
+
+TestKind = Literal["call", "assert", "stdio"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One test case.
+
+    kind `call`: `input` is a Python call expression (`"f(1, 2)"`), `expected` a Python literal (`"3"`).
+    kind `stdio`: `input` goes to standard input, `expected` is the expected standard output.
+    """
+
+    input: str
+    expected: str
+
+
+@dataclass(frozen=True)
+class Tests:
+    """The tests of one problem. `code` holds the test code of kind `assert` (HumanEval's `check`, MBPP's asserts)."""
+
+    __test__ = False  # not a pytest class
+
+    kind: TestKind
+    cases: tuple[Case, ...] = ()
+    setup: str = ""
+    entry_point: str = ""
+    code: str = ""
+
+    def to_json(self) -> str:
+        """A JSON text that `from_json` turns back into an equal object."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Tests:
+        """The inverse of `to_json`."""
+        fields = json.loads(text)
+        fields["cases"] = tuple(Case(**case) for case in fields["cases"])
+        return cls(**fields)
+
+
+@dataclass(frozen=True)
+class Solution:
+    """One program for a problem. `mutated_span` is a half-open span of characters of `code`, where it is known."""
+
+    code: str
+    is_correct: bool
+    language: str = "python3"
+    provenance: str = ""
+    mutated_span: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem with its labelled solutions. `difficulty` 0 = unknown."""
+
+    problem_id: str
+    instruction: str
+    solutions: tuple[Solution, ...]
+    input: str = ""
+    split: str = "train"
+    difficulty: int = 0
+    tags: tuple[str, ...] = ()
+    tests: Tests | None = None
+
+
+class Source(Protocol):
+    """Where problems come from. Small and picklable: Ray Data sends it to its read tasks."""
+
+    def partitions(self) -> list[Any]:
+        """Descriptors of independent parts (a file, a row group, a problem id), in a fixed order."""
+        ...
+
+    def problems(self, partition: Any) -> Iterator[Problem]:
+        """The problems of one part, in a fixed order."""
+        ...
