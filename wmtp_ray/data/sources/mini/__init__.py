@@ -1,0 +1,1 @@
+"""A small data set of Python programs whose labels are found by running tests."""
