@@ -1,0 +1,1 @@
+"""From labelled programs to planned, packed batches."""

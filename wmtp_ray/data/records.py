@@ -24,7 +24,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Tests:
-    """The tests of one problem. `code` holds the test code of kind `assert` (HumanEval's `check`, MBPP's asserts)."""
+    """The tests of one problem. `code` is the test code of kind `assert` (HumanEval's `check`, MBPP's asserts)."""
 
     __test__ = False  # not a pytest class
 
@@ -48,7 +48,7 @@ class Tests:
 
 @dataclass(frozen=True)
 class Solution:
-    """One program for a problem. `mutated_span` is a half-open span of characters of `code`, where it is known."""
+    """One program for a problem. `mutated_span`: half-open span of characters of `code`, where known."""
 
     code: str
     is_correct: bool
