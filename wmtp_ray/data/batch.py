@@ -21,10 +21,10 @@ IGNORED_LABEL = -100
 class PackedBatch:
     """Packed rows of samples. Two samples (prompt 2 + response 2, prompt 1 + response 1) in a row of 6:
 
-        input_ids     [a0 a1 a2 a3 b0 b1]
-        position_ids  [ 0  1  2  3  0  1]
-        segment_ids   [ 0  0  0  0  1  1]
-        labels        [ -  - a2 a3  - b1]      - is -100
+    input_ids     [a0 a1 a2 a3 b0 b1]
+    position_ids  [ 0  1  2  3  0  1]
+    segment_ids   [ 0  0  0  0  1  1]
+    labels        [ -  - a2 a3  - b1]      - is -100
     """
 
     input_ids: Tensor

@@ -2,9 +2,9 @@
 
     ids = [bos] + tokenize(prompt) + tokenize(response) + [eos]
 
-Prompt and response are tokenised **separately** and joined, so that the boundary lies where it lies at sampling time,
-when the model continues the prompt's ids. Text never produces special tokens: a program that prints `"</s>"` must not
-contain an end of sequence.
+Prompt and response are tokenised **separately** and joined, so that the boundary lies where it lies at sampling
+time, when the model continues the prompt's ids. Text never produces special tokens: a program that prints `"</s>"`
+must not contain an end of sequence.
 """
 
 from __future__ import annotations

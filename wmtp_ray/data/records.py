@@ -24,7 +24,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Tests:
-    """The tests of one problem. `code` is the test code of kind `assert` (HumanEval's `check`, MBPP's asserts)."""
+    """The tests of one problem. `code`: test code of kind `assert` (HumanEval's `check`, MBPP's asserts)."""
 
     __test__ = False  # not a pytest class
 
@@ -71,13 +71,30 @@ class Problem:
     tests: Tests | None = None
 
 
+@dataclass(frozen=True)
+class Reject:
+    """One row that cannot be used. `reason` is a short fixed word (counted), `detail` says more about this row."""
+
+    place: str
+    """Where the row stands: file and line, or problem and number of the solution."""
+    reason: str
+    detail: str = ""
+
+    def to_json(self) -> str:
+        """One line of `rejects.jsonl`."""
+        return json.dumps(asdict(self), ensure_ascii=True)
+
+
 class Source(Protocol):
-    """Where problems come from. Small and picklable: Ray Data sends it to its read tasks."""
+    """Where problems come from. Small and picklable: Ray Data sends it to its read tasks.
+
+    A problem comes whole, once: all its solutions together, never again under the same id.
+    """
 
     def partitions(self) -> list[Any]:
         """Descriptors of independent parts (a file, a row group, a problem id), in a fixed order."""
         ...
 
-    def problems(self, partition: Any) -> Iterator[Problem]:
-        """The problems of one part, in a fixed order."""
+    def problems(self, partition: Any) -> Iterator[Problem | Reject]:
+        """The problems of one part, in a fixed order, and the rows from which no solution could be made."""
         ...

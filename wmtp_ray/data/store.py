@@ -1,0 +1,196 @@
+"""A solution store: labelled programs addressed by row number, metadata by problem.
+
+Text stays on disk, memory-mapped through `datasets`, so reading k of n rows costs O(k). `wmtp_ray.data.writer` writes
+stores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Dataset
+
+from wmtp_ray.data.index import SPLITS, ProblemIndex
+from wmtp_ray.data.records import Tests
+from wmtp_ray.data.writer import LAYOUT
+from wmtp_ray.errors import DataError, StorageError
+from wmtp_ray.storage.manifest import Manifest, read_manifest, verify_manifest
+
+
+@dataclass(frozen=True)
+class Row:
+    """One labelled program with its problem's statement. `mutated_span`: half-open, in characters of `output`."""
+
+    row: int
+    problem_id: str
+    instruction: str
+    input: str
+    output: str
+    is_correct: bool
+    mutated_span: tuple[int, int] | None
+    provenance: str
+
+
+@dataclass(frozen=True)
+class StoredProblem:
+    """One problem without its solutions. `number` is its place in the index."""
+
+    number: int
+    problem_id: str
+    split: str
+    instruction: str
+    input: str
+    difficulty: int
+    tags: tuple[str, ...]
+    tests: Tests | None
+
+
+class SolutionStore:
+    """A complete store on disk. Open it with `SolutionStore.open`; sent to another process, it reopens there."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    @classmethod
+    def open(cls, path: Path | str, check: Literal["hashes", "sizes"] = "hashes") -> SolutionStore:
+        """The store at `path`.
+
+        Its files must be those of its manifest: by hash (reads every byte once), or by size only, where another
+        process of the same run has checked the hashes. Raises `StorageError`.
+        """
+        path = Path(path)
+        manifest = verify_manifest(path, "store") if check == "hashes" else read_manifest(path, "store")
+        for name, entry in manifest.files.items():
+            if not (path / name).is_file() or (path / name).stat().st_size != entry.bytes:
+                raise StorageError(f"store {path}: {name} changed since its manifest; prepare it again")
+        if manifest.facts.get("layout") != LAYOUT:
+            raise StorageError(
+                f"store {path} has layout {manifest.facts.get('layout')}, this version reads {LAYOUT}; prepare it again"
+            )
+        return cls(path, manifest)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SolutionStore.open, (self.path, "sizes")
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal fingerprints mean equal content."""
+        return self.manifest.fingerprint
+
+    @property
+    def tokenizer_fingerprint(self) -> str:
+        """Of the tokenizer that counted the lengths in the index."""
+        return self.manifest.facts["tokenizer_fingerprint"]
+
+    @property
+    def max_length(self) -> int:
+        """The length that samples are truncated to; the index counts on it."""
+        return self.manifest.facts["max_length"]
+
+    def __len__(self) -> int:
+        return self.manifest.facts["counts"]["rows_kept"]
+
+    @cached_property
+    def index(self) -> ProblemIndex:
+        """Lengths, labels and problems of all rows, in memory."""
+        rows = pq.read_table(self.path / "rows.parquet")
+        problems = pq.read_table(self.path / "problems.parquet").combine_chunks()
+
+        def column(table: pa.Table, name: str) -> np.ndarray:
+            return table[name].to_numpy()
+
+        return ProblemIndex(
+            problem_ids=pa.concat_arrays(problems["problem_id"].chunks),
+            split=column(problems, "split"),
+            difficulty=column(problems, "difficulty"),
+            tags=pa.concat_arrays(problems["tags"].chunks),
+            row_problem=column(rows, "problem"),
+            row_correct=column(rows, "is_correct"),
+            row_tokens=column(rows, "tokens"),
+            row_targets=column(rows, "targets"),
+        )
+
+    def read(self, rows: Sequence[int] | np.ndarray) -> list[Row]:
+        """The rows with these numbers, in this order. `DataError` for a number that the store does not have."""
+        numbers = np.asarray(rows, dtype=np.int64)
+        if numbers.size == 0:
+            return []
+        if numbers.min() < 0 or numbers.max() >= len(self):
+            raise DataError(
+                f"store {self.path} has rows 0..{len(self) - 1}, not {numbers.min()}..{numbers.max()}; "
+                "was the plan made for another store?"
+            )
+        problems, which = np.unique(self.index.row_problem[numbers], return_inverse=True)
+        statements = _gather(self._problem_text, problems)
+        problem_ids = self.index.problem_ids.take(pa.array(problems)).to_pylist()
+        texts = _gather(self._row_text, numbers)
+        correct = self.index.row_correct[numbers]
+        return [
+            Row(
+                row=int(numbers[i]),
+                problem_id=problem_ids[p],
+                instruction=statements["instruction"][p],
+                input=statements["input"][p],
+                output=texts["output"][i],
+                is_correct=bool(correct[i]),
+                mutated_span=None if start is None else (start, texts["mutated_end"][i]),
+                provenance=texts["provenance"][i],
+            )
+            for i, (p, start) in enumerate(zip(which, texts["mutated_start"], strict=True))
+        ]
+
+    def problems(self, split: str) -> list[StoredProblem]:
+        """All problems of one split, in the order of the store."""
+        return self._stored_problems(np.flatnonzero(self.index.in_split(split)))
+
+    def problem(self, problem_id: str) -> StoredProblem:
+        """One problem; `DataError` for an unknown id."""
+        number = self.index.number_of.get(problem_id)
+        if number is None:
+            raise DataError(
+                f"store {self.path} has no problem {problem_id!r} among its {self.index.num_problems}"
+            )
+        return self._stored_problems(np.array([number]))[0]
+
+    def tests(self, problem_id: str) -> Tests | None:
+        """The tests of one problem, if it has any; `DataError` for an unknown id."""
+        return self.problem(problem_id).tests
+
+    def _stored_problems(self, numbers: np.ndarray) -> list[StoredProblem]:
+        if numbers.size == 0:
+            return []
+        text = _gather(self._problem_text, numbers)
+        index = self.index
+        return [
+            StoredProblem(
+                number=int(number),
+                problem_id=index.problem_ids[int(number)].as_py(),
+                split=SPLITS[index.split[number]],
+                instruction=text["instruction"][i],
+                input=text["input"][i],
+                difficulty=int(index.difficulty[number]),
+                tags=tuple(index.tags[int(number)].as_py()),
+                tests=None if text["tests"][i] is None else Tests.from_json(text["tests"][i]),
+            )
+            for i, number in enumerate(numbers)
+        ]
+
+    @cached_property
+    def _row_text(self) -> Dataset:
+        return Dataset.from_file(str(self.path / "rows.arrow")).with_format("arrow")
+
+    @cached_property
+    def _problem_text(self) -> Dataset:
+        return Dataset.from_file(str(self.path / "problems.arrow")).with_format("arrow")
+
+
+def _gather(text: Dataset, numbers: np.ndarray) -> dict[str, list[Any]]:
+    return text[numbers.tolist()].to_pydict()  # type: ignore[union-attr]

@@ -1,0 +1,286 @@
+"""Write a solution store: one pass over prepared problems, in flat memory; complete once it has a manifest."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from wmtp_ray.data.index import SPLITS
+from wmtp_ray.data.prepared import PreparedProblem, prepare_problem
+from wmtp_ray.data.records import Problem, Reject
+from wmtp_ray.errors import DataError, StorageError
+from wmtp_ray.storage.manifest import MANIFEST_NAME, write_manifest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+LAYOUT = 1
+"""Version of the files below; a store of another layout is refused."""
+
+ROW_TEXT = pa.schema(
+    [
+        ("output", pa.string()),
+        ("language", pa.string()),
+        ("provenance", pa.string()),
+        ("mutated_start", pa.int32()),
+        ("mutated_end", pa.int32()),
+    ]
+)
+PROBLEM_TEXT = pa.schema([("instruction", pa.string()), ("input", pa.string()), ("tests", pa.string())])
+ROW_INDEX = pa.schema(
+    [("problem", pa.int32()), ("is_correct", pa.bool_()), ("tokens", pa.int32()), ("targets", pa.int32())]
+)
+PROBLEM_INDEX = pa.schema(
+    [
+        ("problem_id", pa.string()),
+        ("split", pa.int8()),
+        ("difficulty", pa.int32()),
+        ("tags", pa.list_(pa.string())),
+    ]
+)
+
+_UNFINISHED = "UNFINISHED"
+_OWN_FILES = ("*.arrow", "*.parquet", "rejects.jsonl", _UNFINISHED)
+
+
+@dataclass(frozen=True)
+class StoreCounts:
+    """Rows in = rows kept + rows rejected."""
+
+    rows_in: int
+    rows_kept: int
+    rows_correct: int
+    rows_truncated: int
+    problems_in: int
+    problems_kept: int
+    problems_with_both: int
+    """Problems with correct and incorrect rows."""
+    rejected: dict[str, int] = field(default_factory=dict)
+    """Rows by reason."""
+
+    def line(self) -> str:
+        """The one line that a job prints."""
+        reasons = ", ".join(f"{reason} {n:,}" for reason, n in sorted(self.rejected.items()))
+        return (
+            f"{self.rows_in:,} rows in = {self.rows_kept:,} kept + {sum(self.rejected.values()):,} rejected"
+            + (f" ({reasons})" if reasons else "")
+            + f"; {self.rows_correct:,} correct, {self.rows_kept - self.rows_correct:,} incorrect, "
+            f"{self.rows_truncated:,} truncated; {self.problems_kept:,} problems, "
+            f"{self.problems_with_both:,} with both sides"
+        )
+
+
+class _Buffered:
+    """Columns that go to a file as record batches of about `max_rows` rows or `max_bytes` of text."""
+
+    def __init__(self, schema: pa.Schema, sink: Any, max_rows: int, max_bytes: int = 1 << 23) -> None:
+        self._schema, self._sink = schema, sink
+        self._max_rows, self._max_bytes = max_rows, max_bytes
+        self._columns: list[list[Any]] = [[] for _ in schema]
+        self._bytes = 0
+
+    def append(self, *values: Any) -> None:
+        for column, value in zip(self._columns, values, strict=True):
+            column.append(value)
+            if isinstance(value, str):
+                self._bytes += len(value)
+        if len(self._columns[0]) >= self._max_rows or self._bytes >= self._max_bytes:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._columns[0]:
+            self._sink.write_batch(pa.record_batch(self._columns, schema=self._schema))
+            self._columns = [[] for _ in self._schema]
+            self._bytes = 0
+
+
+class StoreWriter:
+    """Writes prepared problems to `path`; a context manager. `finish` writes the manifest, which makes it a store.
+
+    Files: `rows.arrow` and `problems.arrow` (text, Arrow streams for memory mapping), `rows.parquet` and
+    `problems.parquet` (the index), `rejects.jsonl`. Left without `finish`, the directory has no manifest and is
+    refused as a store; the next writer clears it.
+
+    Raises `StorageError` where `path` holds a finished store or foreign files, or the disk is full.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._files = ExitStack()
+        self._reasons: Counter[str] = Counter()
+        self._seen: set[str] = set()
+        self._rows_in = self._rows_kept = self._rows_correct = self._rows_truncated = 0
+        self._problems_in = self._problems_kept = self._problems_with_both = 0
+
+    def __enter__(self) -> StoreWriter:
+        _clear(self.path)
+        try:
+            self._row_text = self._stream("rows.arrow", ROW_TEXT, 1024)
+            self._problem_text = self._stream("problems.arrow", PROBLEM_TEXT, 256)
+            self._row_index = self._parquet("rows.parquet", ROW_INDEX, 1 << 17)
+            self._problem_index = self._parquet("problems.parquet", PROBLEM_INDEX, 1 << 14)
+            self._rejects = self._files.enter_context(
+                (self.path / "rejects.jsonl").open("w", encoding="utf-8")
+            )
+        except OSError as error:
+            raise self._storage_error(error) from error
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            self._files.close()
+        except OSError as error:
+            if kind is None:
+                raise self._storage_error(error) from error
+            # The error on its way out is the first one; closing the same full disk adds nothing to it.
+
+    def add(self, item: PreparedProblem | Reject) -> None:
+        """The next problem, or a row of the source that never became a solution."""
+        try:
+            if isinstance(item, Reject):
+                self._rows_in += 1
+                self._reject(item)
+            else:
+                self._add_problem(item)
+        except OSError as error:
+            raise self._storage_error(error) from error
+
+    def finish(self, **facts: Any) -> StoreCounts:
+        """Flush everything, check that the counts add up, and write the manifest with `facts` and the counts."""
+        counts = StoreCounts(
+            rows_in=self._rows_in,
+            rows_kept=self._rows_kept,
+            rows_correct=self._rows_correct,
+            rows_truncated=self._rows_truncated,
+            problems_in=self._problems_in,
+            problems_kept=self._problems_kept,
+            problems_with_both=self._problems_with_both,
+            rejected=dict(sorted(self._reasons.items())),
+        )
+        assert counts.rows_in == counts.rows_kept + sum(counts.rejected.values()), counts
+        if not counts.rows_kept:
+            raise DataError(
+                f"no row was kept for {self.path}: {counts.line()}; see {self.path / 'rejects.jsonl'}"
+            )
+        try:
+            for buffered in (self._row_text, self._problem_text, self._row_index, self._problem_index):
+                buffered.flush()
+            self._files.close()
+            (self.path / _UNFINISHED).unlink()
+        except OSError as error:
+            raise self._storage_error(error) from error
+        write_manifest(self.path, "store", layout=LAYOUT, counts=asdict(counts), **facts)
+        return counts
+
+    def _add_problem(self, item: PreparedProblem) -> None:
+        problem = item.problem
+        self._problems_in += 1
+        self._rows_in += item.rows_in
+        for reject in item.rejects:
+            self._reject(reject)
+        if problem.problem_id in self._seen:
+            for number in range(len(problem.solutions)):
+                self._reject(Reject(f"{problem.problem_id}#{number}", "problem_came_twice"))
+            return
+        if not problem.solutions and problem.tests is None:
+            return
+        if problem.split not in SPLITS:
+            raise DataError(
+                f"problem {problem.problem_id}: split {problem.split!r} is none of {', '.join(SPLITS)}"
+            )
+        self._seen.add(problem.problem_id)
+        number = self._problems_kept
+        tests = problem.tests.to_json() if problem.tests else None
+        self._problem_text.append(problem.instruction, problem.input, tests)
+        self._problem_index.append(
+            problem.problem_id, SPLITS.index(problem.split), problem.difficulty, list(problem.tags)
+        )
+        for solution, tokens, targets in zip(problem.solutions, item.tokens, item.targets, strict=True):
+            start, end = solution.mutated_span or (None, None)
+            self._row_text.append(solution.code, solution.language, solution.provenance, start, end)
+            self._row_index.append(number, solution.is_correct, int(tokens), int(targets))
+        correct = sum(solution.is_correct for solution in problem.solutions)
+        self._problems_kept += 1
+        self._problems_with_both += 0 < correct < len(problem.solutions)
+        self._rows_kept += len(problem.solutions)
+        self._rows_correct += correct
+        self._rows_truncated += item.truncated
+
+    def _reject(self, reject: Reject) -> None:
+        self._reasons[reject.reason] += 1
+        self._rejects.write(reject.to_json() + "\n")
+
+    def _stream(self, name: str, schema: pa.Schema, max_rows: int) -> _Buffered:
+        sink = self._files.enter_context(pa.OSFile(str(self.path / name), "wb"))
+        return _Buffered(schema, self._files.enter_context(pa.ipc.new_stream(sink, schema)), max_rows)
+
+    def _parquet(self, name: str, schema: pa.Schema, max_rows: int) -> _Buffered:
+        sink = self._files.enter_context(pq.ParquetWriter(self.path / name, schema, compression="zstd"))
+        return _Buffered(schema, sink, max_rows)
+
+    def _storage_error(self, error: OSError) -> StorageError:
+        return StorageError(
+            f"cannot write store {self.path}: {error.strerror or error}; free space or set storage.root"
+        )
+
+
+def write_store(
+    path: Path,
+    problems: Iterable[Problem | Reject],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    *,
+    source: str,
+    tokenizer_fingerprint: str,
+    languages: tuple[str, ...] = ("python3",),
+    max_bytes: int = 1_000_000,
+) -> StoreCounts:
+    """Prepare and write `problems` in this process, one after the other. `source` is a name for the manifest."""
+    with StoreWriter(path) as writer:
+        for item in problems:
+            if isinstance(item, Problem):
+                writer.add(
+                    prepare_problem(
+                        item, tokenizer, max_length=max_length, languages=languages, max_bytes=max_bytes
+                    )
+                )
+            else:
+                writer.add(item)
+        return writer.finish(
+            source=source,
+            tokenizer_fingerprint=tokenizer_fingerprint,
+            max_length=max_length,
+            languages=list(languages),
+            max_bytes=max_bytes,
+        )
+
+
+def _clear(path: Path) -> None:
+    """Make `path` an empty directory with an `UNFINISHED` mark, deleting only what an unfinished writer left."""
+    try:
+        if (path / MANIFEST_NAME).exists():
+            raise StorageError(
+                f"{path} holds a finished directory; name another store, or move it aside (--fresh)"
+            )
+        if path.exists() and any(path.iterdir()):
+            own = {file for pattern in _OWN_FILES for file in path.glob(pattern)}
+            foreign = sorted(set(path.iterdir()) - own)
+            if foreign or path / _UNFINISHED not in own:
+                raise StorageError(
+                    f"{path} holds files that are no store's ({foreign or own}); name another store"
+                )
+            shutil.rmtree(path)
+        path.mkdir(parents=True, exist_ok=True)
+        (path / _UNFINISHED).touch()
+    except StorageError:
+        raise
+    except OSError as error:
+        raise StorageError(f"cannot use {path}: {error.strerror or error}; set storage.root") from error
