@@ -1,0 +1,34 @@
+"""Writing plain Hugging Face model directories."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, PretrainedConfig
+
+from wmtp_ray.models.quiet import quiet_transformers
+
+
+def save_plain_model(
+    config: PretrainedConfig,
+    state: Mapping[str, Tensor],
+    directory: Path,
+    *,
+    dtype: torch.dtype,
+    auto_class: type = AutoModelForCausalLM,
+) -> None:
+    """Write `config` and `state` as a model of transformers to `directory` (safetensors, shards of 5 GB).
+
+    The model is built without memory of its own (meta device) and given the tensors of `state`, so nothing is copied
+    but what is written. `state` must have every key and no other (`RuntimeError` otherwise: a bug, not bad input).
+    """
+    config = type(config).from_dict(config.to_dict())
+    with torch.device("meta"), quiet_transformers():
+        model = auto_class.from_config(config, dtype=dtype)
+    model.load_state_dict(state, strict=True, assign=True)
+    model.tie_weights()
+    with quiet_transformers():
+        model.save_pretrained(directory, max_shard_size="5GB")

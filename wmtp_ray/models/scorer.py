@@ -1,0 +1,85 @@
+"""Values of a frozen critic as facts: the same code scores for training, for the HTTP service and for reports.
+
+A sample's scores are one float32 vector: the value at its last prompt token (absent where the response starts the
+sequence), then one value per response token. Example: prompt of 2, response of 3 gives [V_1, V_2, V_3, V_4].
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wmtp_ray.data.batch import PackedBatch
+from wmtp_ray.errors import DataError
+from wmtp_ray.models.value_model import ValueModel
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Where one sample lies in a packed batch: row, [start, end) and the first response position."""
+
+    row: int
+    start: int
+    response_start: int
+    end: int
+
+    @property
+    def scored(self) -> slice:
+        """The positions whose values are kept."""
+        return slice(max(self.start, self.response_start - 1), self.end)
+
+
+def segments_of(batch: PackedBatch) -> list[Segment]:
+    """The samples of a batch, in the order of `batch.sample_ids`."""
+    segments = []
+    for row, (ids, mask) in enumerate(zip(batch.segment_ids.numpy(), batch.response_mask.numpy(), strict=True)):
+        for segment in range(ids.max() + 1):
+            positions = np.flatnonzero(ids == segment)
+            start, end = int(positions[0]), int(positions[-1]) + 1
+            segments.append(Segment(row, start, start + int(np.argmax(mask[start:end])), end))
+    return segments
+
+
+def split_values(values_RT: Tensor, batch: PackedBatch) -> list[np.ndarray]:
+    """Each sample's scores; `DataError` names the sample and position of a value that is not finite."""
+    samples = []
+    for sample_id, segment in zip(batch.sample_ids.tolist(), segments_of(batch), strict=True):
+        scores = values_RT[segment.row, segment.scored].numpy().astype(np.float32)
+        if not np.isfinite(scores).all():
+            position = int(np.flatnonzero(~np.isfinite(scores))[0]) + segment.scored.start - segment.start
+            raise DataError(
+                f"the critic's value of sample {sample_id} at token {position} is not finite; "
+                "check the critic's checkpoint and dtype"
+            )
+        samples.append(scores)
+    return samples
+
+
+def join_values(samples: list[np.ndarray], batch: PackedBatch) -> Tensor:
+    """[R, T] float32 with each sample's scores in place and 0 elsewhere: the inverse of `split_values`."""
+    values_RT = torch.zeros(batch.shape, dtype=torch.float32)
+    for scores, segment in zip(samples, segments_of(batch), strict=True):
+        values_RT[segment.row, segment.scored] = torch.from_numpy(np.array(scores, dtype=np.float32))
+    return values_RT
+
+
+def score_keys(batch: PackedBatch, scorer: str) -> list[bytes]:
+    """What each sample's scores depend on, hashed (32 bytes): `scorer` (critic fingerprint, backend, dtype,
+    attention implementation), the token ids and where the response starts."""
+    keys = []
+    for segment in segments_of(batch):
+        digest = hashlib.sha256(scorer.encode())
+        digest.update((segment.response_start - segment.start).to_bytes(4, "little"))
+        digest.update(batch.input_ids[segment.row, segment.start : segment.end].numpy().astype("<i4").tobytes())
+        keys.append(digest.digest())
+    return keys
+
+
+@torch.no_grad()
+def score(model: ValueModel, batch: PackedBatch, device: torch.device) -> list[np.ndarray]:
+    """One forward pass of the frozen critic over a batch."""
+    return split_values(model(batch.to(device)).float().cpu(), batch)

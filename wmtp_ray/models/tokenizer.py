@@ -1,0 +1,53 @@
+"""Tokenizers: loading, and a fingerprint that says whether two models speak the same token ids."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from wmtp_ray.errors import ModelError
+from wmtp_ray.models.quiet import quiet_transformers
+
+
+def load_tokenizer(directory: Path | str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a resolved model directory; `ModelError` where there is none."""
+    try:
+        with quiet_transformers():
+            return AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        remedy = "put tokenizer.json (or tokenizer.model) beside config.json"
+        raise ModelError(f"no usable tokenizer in {directory} ({error}); {remedy}") from error
+
+
+def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id that fills packed rows: pad, else EOS, else 0. Padding is masked everywhere, so the choice has no effect."""
+    for token_id in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if isinstance(token_id, int):
+            return token_id
+    return 0
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """SHA-256 (hex) over vocabulary with ids, merges in order, and the special tokens BOS, EOS and UNK.
+
+    Equal fingerprints mean that every token id stands for the same text, so that a critic may read the ids a policy
+    is trained on. The padding token is left out: Llama models often get one added by hand, and it is never read.
+    """
+    content = {
+        "vocabulary": sorted(tokenizer.get_vocab().items(), key=lambda item: (item[1], item[0])),
+        "merges": _merges(tokenizer),
+        "special": [tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id],
+    }
+    return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _merges(tokenizer: PreTrainedTokenizerBase) -> list[list[str]]:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return []
+    merges = json.loads(backend.to_str())["model"].get("merges") or []
+    # Written as "a b" by old versions of tokenizers, as ["a", "b"] by new ones.
+    return [merge.split(" ", 1) if isinstance(merge, str) else list(merge) for merge in merges]
