@@ -17,8 +17,8 @@ fail() {
   exit 1
 }
 
-# What is wanted in .venv: these pins, these packages, scripts that hold this path.
-wanted() { { cat "$lock" pyproject.toml && pwd; } | sha256sum | cut -d ' ' -f 1; }
+# What is wanted in .venv: these pins, and scripts that hold this path.
+wanted() { { cat "$lock" && pwd; } | sha256sum | cut -d ' ' -f 1; }
 
 find_python() {
   local candidate found=''
@@ -43,7 +43,7 @@ make_venv() {
   "$python" -c 'import ensurepip, venv' 2>/dev/null ||
     fail "$python cannot make virtual environments; on Debian and Ubuntu: apt install python3.11-venv"
   rm -rf "$venv"
-  need_space . "$venv_gb"
+  need_space "$PWD" "$venv_gb"
   need_space "${TMPDIR:-/tmp}" "$temporary_gb" ', or name another disk in TMPDIR'
   mkdir "$venv"
   touch "$unfinished"
@@ -64,7 +64,7 @@ pip_install() {
         "$(grep -c ' Collecting ' "$log" || true)" "$(grep -c '==' "$lock")" \
         "$(find "$venv"/lib/python3.11/site-packages -maxdepth 1 -name '*.dist-info' | wc -l)"
     fi
-    sleep 0.5
+    sleep 0.2
   done
   trap - INT TERM
   wait "$pid"
