@@ -14,7 +14,7 @@ from torch import Tensor
 
 from wmtp_ray.errors import ConfigError, DataError
 from wmtp_ray.value_weighting.finite import require_finite
-from wmtp_ray.value_weighting.recursion import ResponseSpans, previous, response_spans, solve_backward
+from wmtp_ray.value_weighting.recursion import ResponseSpans, response_spans, solve_backward
 
 FirstToken = Literal["prompt_value", "initial_value", "zero"]
 
@@ -115,7 +115,7 @@ def _deltas(
         raise ConfigError(f"initial_value is {initial_value}; it must be finite")
     values_BT = as_rows(value_logits, mask_BT, segment_ids)
     spans = response_spans(mask_BT, segment_ids)
-    previous_BT = previous(values_BT, spans, initial_value)
+    previous_BT = spans.previous(values_BT, initial_value)
     if first_token == "initial_value":
         previous_BT = torch.where(spans.first_BT, initial_value, previous_BT)
     deltas_BT = gamma * values_BT - previous_BT
@@ -172,6 +172,5 @@ def _name_non_finite(
         at_last_BT = terminal_rewards(rewards, spans).expand_as(spans.last_BT)
         require_finite(at_last_BT, spans.last_BT, "reward", segment_ids)
     if first_token == "prompt_value":
-        before_first_BT = torch.nn.functional.pad(spans.first_BT & ~spans.starts_BT, (0, 1))[:, 1:]
-        read_BT = read_BT | before_first_BT
+        read_BT = read_BT | spans.before_first_BT
     require_finite(values_BT, read_BT, "value", segment_ids)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from wmtp_ray.config.weighting import CriticWeighting, UniformWeighting, WeightingBase
@@ -93,11 +92,3 @@ def build_method(config: WeightingBase) -> WeightingMethod:
             return CriticAdvantage(config)
         case _:
             raise AssertionError(f"no weighting method for {type(config).__name__}")
-
-
-def last_response_tokens(batch: PackedBatch) -> Tensor:
-    """[R, T] bool: each response's last token, which is its EOS unless truncation cut that off."""
-    mask = batch.response_mask
-    following = torch.zeros_like(mask)
-    following[:, :-1] = mask[:, 1:] & (batch.segment_ids[:, 1:] == batch.segment_ids[:, :-1])
-    return mask & ~following
