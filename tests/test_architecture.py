@@ -114,7 +114,7 @@ def test_every_package_has_its_init() -> None:
 
 @cache
 def declared() -> tuple[dict[str, Requirement], dict[str, Requirement]]:
-    """Requirements in pyproject.toml by canonical name: of the library with its extras, and of development."""
+    """Requirements in pyproject.toml by canonical name: of the library with its extras, of development."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     library = project["dependencies"] + [r for name, rs in extras.items() if name != "dev" for r in rs]
