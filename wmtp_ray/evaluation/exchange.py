@@ -1,16 +1,19 @@
 """Plain values as text, between a program in the sandbox and its judge.
 
-The text is JSON made of lists and ASCII strings only, so that the side that runs untrusted code writes it without importing
-anything, and the side that judges reads it with `json`: no pickle, no eval of what came out of a sandbox.
+The text is JSON made of lists and ASCII strings only, so that the side that runs untrusted code writes it
+without importing anything, and the side that judges reads it with `json`: no pickle, no eval of what came out
+of a sandbox.
 
     encode([1, True, "ä"]) == '["l",[["i","0x1"],["b","1"],["s","c3a4"]]]'
 
-Exactly the builtin types pass (`type(x) is int`, not `isinstance`): a subclass with its own `__eq__` never reaches a
-comparison. Counter, defaultdict and OrderedDict are written as the dict that they are. This module imports nothing and its
-source also runs inside the sandbox.
+Exactly the builtin types pass (`type(x) is int`, not `isinstance`): a subclass with its own `__eq__` never
+reaches a comparison. Counter, defaultdict and OrderedDict are written as the dict that they are. This module
+imports nothing and its source also runs inside the sandbox.
 """
 
 from __future__ import annotations
+
+from typing import Any  # outside only
 
 MAX_DEPTH = 100
 MAX_CHARACTERS = 1 << 24
@@ -20,7 +23,7 @@ class NotPlain(Exception):
     """A value that is not made of builtin types, or is too deep or too large to send."""
 
 
-def encode(value, opaque=None) -> str:
+def encode(value: Any, opaque: Any = None) -> str:
     """`value` as text. `opaque(x)` may name an object that is not plain; without it `NotPlain` is raised."""
     parts: list[str] = []
     budget = [MAX_CHARACTERS]
@@ -83,8 +86,8 @@ def encode(value, opaque=None) -> str:
     return "".join(parts)
 
 
-def decode(tree, opaque=None):
-    """The value of a parsed text. Raises ValueError, TypeError, KeyError or IndexError on anything malformed."""
+def decode(tree: Any, opaque: Any = None) -> Any:
+    """The value of a parsed text. Raises ValueError, TypeError, KeyError or IndexError if it is malformed."""
     tag = tree[0]
     if tag == "n":
         return None
@@ -111,5 +114,5 @@ def decode(tree, opaque=None):
     if tag == "d":
         return {decode(key, opaque): decode(item, opaque) for key, item in tree[1]}
     if tag == "o" and opaque is not None:
-        return opaque(int(tree[1]))
+        return opaque(tree[1])
     raise ValueError("unknown tag")

@@ -1,11 +1,13 @@
-"""What runs inside the sandbox. Its source, after that of `exchange`, is the `-c` argument of the sandbox's interpreter.
+"""What runs inside the sandbox. Its source, after that of `exchange`, is the `-c` argument of the sandbox's
+interpreter.
 
-The process gets its task on a file descriptor, drops to an unprivileged user, limits itself, reports `READY` on standard
-error, and only then touches the program. Nothing here is a secret and nothing here decides: expected results and verdicts
-stay outside (`verify`).
+The process gets its task on a file descriptor, drops to an unprivileged user, limits itself, reports `READY`
+on standard error, and only then touches the program. Nothing here is a secret and nothing here decides:
+expected results and verdicts stay outside (`verify`).
 
-Modes: `call` evaluates call expressions and sends encoded results; `stdio` runs the program as `__main__`; `serve` loads
-the program and answers requests; `tests` runs test code whose names are proxies of a `serve` process in another sandbox.
+Modes: `call` evaluates call expressions and sends encoded results; `stdio` runs the program as `__main__`;
+`serve` loads the program and answers requests; `tests` runs test code whose names are proxies of a `serve`
+process in another sandbox.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ import marshal
 import os
 import resource
 import sys
+from typing import Any  # outside only
 
-from wmtp_ray.evaluation.exchange import NotPlain, decode, encode  # stripped: `exchange` precedes this source
+from wmtp_ray.evaluation.exchange import decode, encode  # outside only: inside, `exchange` comes first
 
 READY = b"\x06ready\n"
 
@@ -51,7 +54,7 @@ def send(descriptor, text):
         data = data[os.write(descriptor, data) :]
 
 
-def load(task, name):
+def load(task, name) -> dict[str, Any]:
     """The program as a module. `exit` and `quit` come from `site`, which is not loaded."""
     builtins.exit = builtins.quit = sys.exit
     module = type(sys)(name)
@@ -98,6 +101,7 @@ def run_call(task):
         except BaseException as error:
             text = "E " + describe(error)
         send(out, text)
+    os._exit(0)  # threads of the program shall not keep the sandbox waiting
 
 
 def run_stdio(task):
@@ -105,15 +109,19 @@ def run_stdio(task):
 
 
 def run_serve(task):
-    """Answers requests: one line in, one line out. Objects that are not plain stay here and travel as numbers."""
+    """Answers requests: one line in, one line out. Objects that are not plain stay here and travel as
+    numbers."""
     silence()
     requests = os.fdopen(task["requests"], "rb")
     out = task["replies"]
     objects = []
 
-    def opaque(x):
+    def keep(x):
         objects.append(x)
         return len(objects) - 1
+
+    def known(name):
+        return objects[int(name)] if name.isdigit() else getattr(builtins, name)
 
     space = load_or_report(task, out)
     if space is None:
@@ -121,7 +129,7 @@ def run_serve(task):
     send(out, "L")
     while line := requests.readline():
         try:
-            verb, *arguments = decode(eval(line, {}), objects.__getitem__)
+            verb, *arguments = decode(eval(line, {}), known)
             if verb == "name":
                 if arguments[0] not in space:
                     send(out, "U")
@@ -137,12 +145,13 @@ def run_serve(task):
                 result = arguments[0][arguments[1]]
             else:
                 result = getattr(arguments[0], arguments[1])
-            text = "V " + encode(result, opaque)
+            text = "V " + encode(result, keep)
         except MemoryError:
             text = "M out of memory"
         except BaseException as error:
             text = "E " + type(error).__name__ + " " + describe(error)
         send(out, text)
+    os._exit(0)
 
 
 class ProgramGone(BaseException):
@@ -166,17 +175,25 @@ class Program:
             raise ProgramGone(verb + " " + text)
         return verb, text
 
-    def ask(self, verb, *arguments):
+    def name(self, x):
+        """What the program's side calls an object: its number there, or the name of a builtin."""
+        if isinstance(x, Remote):
+            return x._number
+        if getattr(builtins, getattr(x, "__name__", ""), None) is x:
+            return x.__name__
+        raise TypeError("the tests pass a " + type(x).__name__ + ", which cannot be sent to the program")
+
+    def ask(self, verb, *arguments) -> Any:
         import json
 
         try:
-            send(self.requests, encode([verb, *arguments], lambda x: x._number))
+            send(self.requests, encode([verb, *arguments], self.name))
         except BrokenPipeError:
             raise ProgramGone("") from None
         kind, text = self.read()
         if kind == "V":
             try:
-                return decode(json.loads(text), lambda number: Remote(self, number))
+                return decode(json.loads(text), lambda number: Remote(self, int(number)))
             except (ValueError, TypeError, KeyError, IndexError, RecursionError):
                 raise ProgramGone("X the program's process sent a malformed answer") from None
         if kind == "U":
@@ -193,10 +210,8 @@ class Program:
 
 
 class Remote:
-    """An object of the program that is not plain. It can be called, read and iterated, but never compared: a comparison with
-    an object whose methods the program wrote would let the program decide."""
-
-    __hash__ = None
+    """An object of the program that is not plain. It can be called, read and iterated, but never compared: a
+    comparison with an object whose methods the program wrote would let the program decide."""
 
     def __init__(self, program, number):
         self._program = program
@@ -220,7 +235,9 @@ class Remote:
         return self._program.ask("attribute", self, name)
 
     def _refuse(self, *_):
-        raise TypeError("the program returned an object that is not made of builtin types; it cannot be compared")
+        raise TypeError(
+            "the program returned an object that is not made of builtin types; it cannot be compared"
+        )
 
     __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __bool__ = __contains__ = _refuse
 
@@ -243,7 +260,7 @@ def run_tests(task):
         setup = compile(task["setup"], "setup.py", "exec", dont_inherit=True)
         tests = compile(task["tests"], "tests.py", "exec", dont_inherit=True)
         entry_point = task["entry_point"]
-        space = {"__name__": "tests"}
+        space: dict[str, Any] = {"__name__": "tests"}
         for name in sorted(names_of(setup) | names_of(tests) | ({entry_point} if entry_point else set())):
             if not hasattr(builtins, name) or name == entry_point:
                 try:

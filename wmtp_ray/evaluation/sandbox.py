@@ -1,10 +1,13 @@
-"""Run one untrusted Python program in bubblewrap: no network, no files, no environment, no processes of the machine.
+"""Run one untrusted Python program in bubblewrap: no network, no files, no environment, no processes of the
+machine.
 
-The interpreter of this environment is mounted read-only at `/python`, without site-packages; the only writable place is a
-private, size-limited `/tmp` in memory, gone with the process. Two ways to be an unprivileged user, found by a probe:
+The interpreter of this environment is mounted read-only at `/python`, without site-packages; the only
+writable place is a private, size-limited `/tmp` in memory, gone with the process. Two ways to be an
+unprivileged user, found by a probe:
 
-- `root`: this process is root and may mount. bubblewrap mounts as root, then the process inside becomes a user id of its own
-  that no other sandbox has, so that the kernel counts its processes (RLIMIT_NPROC does not bind root).
+- `root`: this process is root and may mount. bubblewrap mounts as root, then the process inside becomes a
+  user id of its own that no other sandbox has, so that the kernel counts its processes (RLIMIT_NPROC does not
+  bind root).
 - `user_namespace`: an ordinary user with user namespaces, the usual case of a workstation.
 
 A root user without the right to mount is refused: its sandboxes would have no process limit.
@@ -14,6 +17,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import marshal
 import math
 import os
 import selectors
@@ -24,19 +28,21 @@ import sysconfig
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from wmtp_ray.errors import SandboxError
 from wmtp_ray.evaluation import exchange, inside
 
 Isolation = Literal["root", "user_namespace"]
 _USER_BASE = 1_500_000_000
+_STDERR_BYTES = 1 << 16
 _counter = itertools.count()
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one run of a program may use. CPU time is the limit that should bind: it does not depend on the machine's load."""
+    """What one run of a program may use. CPU time is the limit that should bind: it does not depend on the
+    machine's load."""
 
     cpu_seconds: float = 5.0
     """Rounded up to whole seconds; per process."""
@@ -98,7 +104,12 @@ def find_bwrap() -> str:
 def isolation() -> Isolation:
     """How this machine isolates. Raises `SandboxError` with bubblewrap's own words if it cannot."""
     kind: Isolation = "root" if os.geteuid() == 0 else "user_namespace"
-    task = {"mode": "call", "setup": "", "program": "import os\ndef uid(): return os.getuid()", "calls": ["uid()"]}
+    task = {
+        "mode": "call",
+        "setup": "",
+        "program": "import os\ndef uid(): return os.getuid()",
+        "calls": ["uid()"],
+    }
     [outcome] = finish([start(task, Limits(), kind)], Limits())
     if not outcome.started or not outcome.stdout.startswith(b"V "):
         message = outcome.stderr.decode(errors="replace").strip()
@@ -115,7 +126,14 @@ def _command(kind: Isolation, tmp_mb: int) -> tuple[str, ...]:
     executable = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     stdlib = Path(sysconfig.get_path("stdlib"))
-    arguments = [find_bwrap(), "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
+    arguments = [
+        find_bwrap(),
+        "--unshare-ipc",
+        "--unshare-pid",
+        "--unshare-net",
+        "--unshare-uts",
+        "--unshare-cgroup-try",
+    ]
     if kind == "root":
         arguments += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
     else:
@@ -136,10 +154,28 @@ def _command(kind: Isolation, tmp_mb: int) -> tuple[str, ...]:
     library = sysconfig.get_config_var("INSTSONAME")
     shared = Path(sysconfig.get_config_var("LIBDIR") or "", library or "")
     if sysconfig.get_config_var("Py_ENABLE_SHARED") and shared.is_file():
-        arguments += ["--ro-bind", str(shared), f"/python/lib/{library}", "--setenv", "LD_LIBRARY_PATH", "/python/lib"]
+        arguments += [
+            "--ro-bind",
+            str(shared),
+            f"/python/lib/{library}",
+            "--setenv",
+            "LD_LIBRARY_PATH",
+            "/python/lib",
+        ]
     for device in ("/dev/null", "/dev/zero", "/dev/urandom"):
         arguments += ["--dev-bind", device, device]
-    arguments += ["--perms", "1777", "--size", str(tmp_mb << 20), "--tmpfs", "/tmp", "--remount-ro", "/", "--chdir", "/tmp"]
+    arguments += [
+        "--perms",
+        "1777",
+        "--size",
+        str(tmp_mb << 20),
+        "--tmpfs",
+        "/tmp",
+        "--remount-ro",
+        "/",
+        "--chdir",
+        "/tmp",
+    ]
     return (*arguments, f"/python/bin/{version}", "-P", "-s", "-S", "-B", "-X", "utf8", "-c")
 
 
@@ -149,7 +185,7 @@ def _interior() -> str:
     sources = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in (exchange, inside)]
     future = "from __future__ import annotations\n"
     body = "".join(source.replace(future, "", 1) for source in sources)
-    kept = [line for line in body.splitlines() if not line.startswith("from wmtp_ray.")]
+    kept = [line for line in body.splitlines() if "# outside only" not in line]
     return future + "\n".join(kept) + "\nmain()\n"
 
 
@@ -161,6 +197,11 @@ class Running:
     started_at: float
     stdout: bytearray = field(default_factory=bytearray)
     stderr: bytearray = field(default_factory=bytearray)
+
+    def streams(self) -> tuple[tuple[IO[bytes], bytearray], tuple[IO[bytes], bytearray]]:
+        """Its two pipes, each with what was read from it."""
+        assert self.process.stdout is not None and self.process.stderr is not None
+        return (self.process.stdout, self.stdout), (self.process.stderr, self.stderr)
 
 
 def _memory_file(content: bytes) -> int:
@@ -179,9 +220,8 @@ def start(
     stdin: bytes | None = None,
     pass_fds: tuple[int, ...] = (),
 ) -> Running:
-    """Start a sandbox with a `task` of `inside`. Every start is a fresh interpreter in fresh namespaces, never a fork."""
-    import marshal
-
+    """Start a sandbox with a `task` of `inside`. Every start is a fresh interpreter in fresh namespaces,
+    never a fork."""
     kind = kind or isolation()
     number = next(_counter)
     user = _USER_BASE + os.getpid() % 400_000 * 1000 + number % 1000 if kind == "root" else None
@@ -204,46 +244,43 @@ def start(
 
 
 def finish(running: list[Running], limits: Limits) -> list[Outcome]:
-    """Wait for processes that belong together; when the wall time is over or one writes too much, all are killed.
+    """Wait for processes that belong together; when the wall time is over or one writes too much, all are
+    killed.
 
-    The last one's end ends the others: in a pair of program and tests, the tests come last.
+    The end of the last one ends the others: of a program and its tests, the tests come last.
     """
     deadline = running[0].started_at + limits.wall_seconds
     timed_out, exceeded = False, False
     with selectors.DefaultSelector() as selector:
         for one in running:
-            for stream, sink in ((one.process.stdout, one.stdout), (one.process.stderr, one.stderr)):
-                assert stream is not None
+            for stream, sink in one.streams():
                 os.set_blocking(stream.fileno(), False)
                 selector.register(stream, selectors.EVENT_READ, (one, sink))
-        while selector.get_map():
+        last_streams = 2
+        while last_streams and not exceeded and not timed_out:
             remaining = deadline - time.monotonic()
-            if remaining <= 0:
-                timed_out = True
-                break
-            for key, _ in selector.select(remaining):
+            timed_out = remaining <= 0
+            for key, _ in selector.select(max(remaining, 0)):
                 one, sink = key.data
                 chunk = os.read(key.fd, 1 << 16)
                 if not chunk:
                     selector.unregister(key.fileobj)
+                    last_streams -= one is running[-1]
                 elif sink is one.stdout:
                     sink += chunk
-                    exceeded |= len(sink) > limits.output_mb << 20
-                elif len(sink) < 1 << 16:
+                    exceeded = len(sink) > limits.output_mb << 20
+                elif len(sink) < _STDERR_BYTES:
                     sink += chunk
-            last = running[-1]
-            if exceeded or (len(running) > 1 and last.process.poll() is not None):
-                break
     for one in running:
-        if timed_out or exceeded or (one is not running[-1] and len(running) > 1 and not _ended(one)):
+        if timed_out or exceeded or not _ends(one, patience=1.0):
             one.process.kill()
     return [_outcome(one, timed_out, exceeded) for one in running]
 
 
-def _ended(one: Running) -> bool:
-    """Whether the process ends by itself within a moment (its partner has ended)."""
+def _ends(one: Running, patience: float) -> bool:
+    """Whether a process whose output or whose partner has ended ends by itself."""
     try:
-        one.process.wait(timeout=0.5)
+        one.process.wait(timeout=patience)
     except subprocess.TimeoutExpired:
         return False
     return True
@@ -251,14 +288,12 @@ def _ended(one: Running) -> bool:
 
 def _outcome(one: Running, timed_out: bool, exceeded: bool) -> Outcome:
     code = one.process.wait()
-    for stream, sink in ((one.process.stdout, one.stdout), (one.process.stderr, one.stderr)):
-        assert stream is not None
-        while (chunk := _read_rest(stream.fileno())) and len(sink) < 1 << 24:
+    for stream, sink in one.streams():
+        while len(sink) < _STDERR_BYTES and (chunk := _read_rest(stream.fileno())):
             sink += chunk
         stream.close()
-    started = inside.READY in one.stderr
     return Outcome(
-        started=started,
+        started=inside.READY in one.stderr,
         exit_code=128 - code if code < 0 else code,
         stdout=bytes(one.stdout),
         stderr=bytes(one.stderr.replace(inside.READY, b"", 1)),

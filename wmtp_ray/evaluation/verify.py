@@ -1,19 +1,24 @@
 """Does a program pass its tests? The program runs in the sandbox; the verdict is reached outside.
 
-- `call`: the sandbox evaluates each call and sends back the result in a strict encoding (`exchange`); it is compared here with
-  the expected literal, which never enters the sandbox. Nothing inside can forge a pass: what it sends is only ever an answer.
-- `stdio`: one fresh process per case; standard output is compared here, token by token after splitting on white space.
-- `assert`: test code cannot be judged from outside, so it runs in a second sandbox of its own, where the program's functions
-  are proxies that call into the program's sandbox and hand back plain values. No line of the program ever runs beside the
-  tests: there are no frames to read, no builtins or `assert` helpers to patch, no `__eq__` to override, no marker to print, and
-  the tests have passed only if the second process says that it reached their end.
+- `call`: the sandbox evaluates each call and sends back the result in a strict encoding (`exchange`); it is
+  compared here with the expected literal, which never enters the sandbox. Nothing inside can forge a pass:
+  what it sends is only ever an answer.
+- `stdio`: one fresh process per case; standard output is compared here, token by token after splitting on
+  white space.
+- `assert`: test code cannot be judged from outside, so it runs in a second sandbox of its own, where the
+  program's functions are proxies that call into the program's sandbox and hand back plain values. No line of
+  the program ever runs beside the tests: there are no frames to read, no builtins or `assert` helpers to
+  patch, no `__eq__` to override, no marker to print, and the tests have passed only if the second process
+  says that it reached their end.
 
-Equality (`call`): Python's `==` on plain values, with these differences: True, False and None equal only themselves (1 is not
-True); where the expected number is a float, a difference of 1e-6 (relative or absolute) is allowed; nan equals nan.
+Equality (`call`): Python's `==` on plain values, with these differences: True, False and None equal only
+themselves (1 is not True); where the expected number is a float, a difference of 1e-6 (relative or absolute)
+is allowed; nan equals nan.
 
-What remains: a program may recognise its test inputs; test code that takes an expected value from the program's own helper
-functions trusts them (HumanEval's come from the prompt, see `benchmarks`); objects that are not made of builtin types
-cannot be compared, so that code returning them fails where an `==` of its own would have passed.
+What remains: a program may recognise its test inputs; test code that takes an expected value from the
+program's own helper functions trusts them (HumanEval's come from the prompt, see `benchmarks`); objects that
+are not made of builtin types cannot be compared, so that code returning them fails where an `==` of its own
+would have passed.
 """
 
 from __future__ import annotations
@@ -41,7 +46,8 @@ _REPLY_BYTES = 1 << 25
 
 @dataclass(frozen=True)
 class Verdict:
-    """The judgement on one program. `sandbox_fault` says nothing about the program: it must be repeated, never counted."""
+    """The judgement on one program. `sandbox_fault` says nothing about the program: it must be repeated,
+    never counted."""
 
     passed: bool
     status: Status
@@ -71,30 +77,36 @@ def verify(program: str, tests: Tests, limits: Limits | None = None) -> Verdict:
 def verify_many(
     programs: Iterable[tuple[str, Tests]], limits: Limits | None = None, workers: int | None = None
 ) -> Iterator[Verdict]:
-    """Verdicts in the order of `programs`, at most `workers` sandboxes (default: the number of CPUs) at a time."""
+    """Verdicts in the order of `programs`, at most `workers` sandboxes (default: the number of CPUs) at a
+    time."""
     workers = workers or os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:
         yield from pool.map(lambda pair: verify(pair[0], pair[1], limits), programs)
 
 
 Judgement = tuple[Status, str, int]
+_NO_FAILURE: tuple[Status, str] | None = None
 
 
 def _verify_calls(program: str, tests: Tests, limits: Limits) -> Judgement:
     expected = [_literal(case.expected) for case in tests.cases]
-    task = {"mode": "call", "setup": tests.setup, "program": program, "calls": [case.input for case in tests.cases]}
+    task = {
+        "mode": "call",
+        "setup": tests.setup,
+        "program": program,
+        "calls": [case.input for case in tests.cases],
+    }
     [outcome] = sandbox.finish([sandbox.start(task, limits)], limits)
     lines = outcome.stdout.split(b"\n")[:-1]
-    passed_count, first_failure = 0, None
+    passed_count, first_failure = 0, _NO_FAILURE
     for case, value, line in zip(tests.cases, expected, lines, strict=False):
         failure = _judge_line(line, case.input, value)
         passed_count += failure is None
         first_failure = first_failure or failure
     if first_failure is None and len(lines) != len(expected):
         first_failure = _cause(outcome, f"ended after {len(lines)} of {len(expected)} cases")
-    if first_failure is None:
-        return "passed", "", passed_count
-    return *first_failure, passed_count
+    status, detail = first_failure or ("passed", "")
+    return status, detail, passed_count
 
 
 def _judge_line(line: bytes, call: str, expected: Any) -> tuple[Status, str] | None:
@@ -113,7 +125,7 @@ def _judge_line(line: bytes, call: str, expected: Any) -> tuple[Status, str] | N
 
 def _verify_stdio(program: str, tests: Tests, limits: Limits) -> Judgement:
     task = {"mode": "stdio", "setup": tests.setup, "program": program}
-    passed_count, first_failure = 0, None
+    passed_count, first_failure = 0, _NO_FAILURE
     for number, case in enumerate(tests.cases):
         running = sandbox.start(task, limits, stdin=case.input.encode())
         [outcome] = sandbox.finish([running], limits)
@@ -127,16 +139,21 @@ def _verify_stdio(program: str, tests: Tests, limits: Limits) -> Judgement:
         first_failure = first_failure or failure
         if failure is not None and failure[0] not in ("wrong_answer", "error"):
             break  # the same costly or hopeless end would come again in every case
-    if first_failure is None:
-        return "passed", "", passed_count
-    return *first_failure, passed_count
+    status, detail = first_failure or ("passed", "")
+    return status, detail, passed_count
 
 
 def _verify_asserts(program: str, tests: Tests, limits: Limits) -> Judgement:
     reply_read, reply_write = os.pipe()
     request_read, request_write = os.pipe()
-    serve = {"mode": "serve", "setup": tests.setup, "program": program, "requests": request_read, "replies": reply_write}
-    check = {"mode": "tests", "setup": tests.setup, "tests": tests.code, "entry_point": tests.entry_point}
+    serve = {
+        "mode": "serve",
+        "setup": tests.setup,
+        "program": program,
+        "requests": request_read,
+        "replies": reply_write,
+    }
+    check = {"mode": "tests", "setup": tests.setup, "tests": tests.code, "entry_point": entry_point(tests)}
     check |= {"requests": request_write, "replies": reply_read, "reply_bytes": _REPLY_BYTES}
     try:
         served = sandbox.start(serve, limits, pass_fds=(request_read, reply_write))
@@ -146,7 +163,8 @@ def _verify_asserts(program: str, tests: Tests, limits: Limits) -> Judgement:
             os.close(descriptor)
     program_end, tests_end = sandbox.finish([served, checked], limits)
     if not program_end.started or not tests_end.started:
-        return *_cause(tests_end if program_end.started else program_end, ""), 0
+        status, detail = _cause(tests_end if program_end.started else program_end, "")
+        return status, detail, 0
     verb, _, text = tests_end.stdout.decode("utf-8", "replace").rstrip("\n").partition(" ")
     if verb == "D":
         return "passed", "", 1
@@ -158,7 +176,22 @@ def _verify_asserts(program: str, tests: Tests, limits: Limits) -> Judgement:
         named: dict[str, Status] = {"S": "syntax_error", "M": "memory", "X": "error"}
         return named[text[0]], text[2:402], 0
     end = tests_end if tests_end.timed_out or verb != "G" else program_end
-    return *_cause(end, "the program's process ended before its tests did"), 0
+    status, detail = _cause(end, "the program's process ended before its tests did")
+    return status, detail, 0
+
+
+def entry_point(tests: Tests) -> str:
+    """The function under test, or "" where the test code calls the program's functions by names of their own.
+
+    A program's function that bears the name of a builtin (MBPP 126 asks for `sum`) replaces the builtin in
+    the tests only if the tests call nothing else; otherwise any program could replace `len` or `sorted` in
+    the code that judges it.
+    """
+    if tests.entry_point:
+        return tests.entry_point
+    calls = (node.func for node in ast.walk(ast.parse(tests.code)) if isinstance(node, ast.Call))
+    called = {function.id for function in calls if isinstance(function, ast.Name)}
+    return called.pop() if len(called) == 1 else ""
 
 
 def _cause(outcome: Outcome, otherwise: str) -> tuple[Status, str]:
@@ -190,7 +223,8 @@ def _literal(text: str) -> Any:
 
 
 def equal(expected: Any, result: Any) -> bool:
-    """Equality of plain values as the module says. `equal(1, True)` is False, `equal(0.5, 0.5000001)` is True."""
+    """Equality of plain values as the module says. `equal(1, True)` is False, `equal(0.5, 0.5000001)` is
+    True."""
     if isinstance(expected, bool) or isinstance(result, bool) or expected is None or result is None:
         return expected is result
     if isinstance(expected, float | int) and isinstance(result, float | int):
@@ -205,7 +239,9 @@ def equal(expected: Any, result: Any) -> bool:
     if isinstance(expected, list | tuple) and type(expected) is type(result):
         return len(expected) == len(result) and all(map(equal, expected, result))
     if isinstance(expected, dict) and isinstance(result, dict):
-        return _typed(expected) == _typed(result) and all(equal(expected[key], result[key]) for key in expected)
+        return _typed(expected) == _typed(result) and all(
+            equal(expected[key], result[key]) for key in expected
+        )
     if isinstance(expected, set | frozenset) and isinstance(result, set | frozenset):
         return _typed(expected) == _typed(result)
     return type(expected) is type(result) and expected == result
@@ -220,5 +256,7 @@ def _short(value: Any, length: int = 160) -> str:
     try:
         text = repr(value)
     except ValueError:  # an int of more than 4,300 digits
-        text = f"an int of {value.bit_length()} bits" if isinstance(value, int) else "a value too long to show"
+        text = (
+            f"an int of {value.bit_length()} bits" if isinstance(value, int) else "a value too long to show"
+        )
     return text if len(text) <= length else text[: length - 1] + "…"
