@@ -72,8 +72,8 @@ PROBLEMS = [
             def longest_block(s):
                 best = 0
                 run = 0
-                for i in range(len(s)):
-                    if i > 0 and s[i] == s[i - 1]:
+                for i, c in enumerate(s):
+                    if i > 0 and c == s[i - 1]:
                         run += 1
                     else:
                         run = 1
