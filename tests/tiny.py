@@ -1,4 +1,4 @@
-"""The tiny random model of all tests: Llama with SmolLM2's tokenizer, small enough for milliseconds, loadable by vLLM."""
+"""The tiny random model of all tests: Llama with SmolLM2's tokenizer, fast, and loadable by vLLM."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models: the MTP policy and the value model on any Llama, Qwen or Mistral decoder, their adapters and file formats."""
+"""Models: the MTP policy and the value model on Llama, Qwen and Mistral decoders, and their file formats."""
 
 from wmtp_ray.models.attention import attention_mask_from_segments
 from wmtp_ray.models.fingerprint import model_fingerprint

@@ -11,12 +11,13 @@ def attention_mask_from_segments(
 ) -> Tensor:
     """Additive mask [R, 1, T, T] of `dtype`: 0 where query q may read key k, −inf elsewhere.
 
-    Query q reads key k when k ≤ q, both lie in the same segment and, with a sliding window of w tokens, k > q − w
-    (within a segment the distance of two indices is that of their positions). Padding (segment −1) counts as a
-    segment of its own: each padding token reads itself at least, so no row of the softmax is empty.
+    Query q reads key k when k ≤ q, both lie in the same segment and, with a sliding window of w tokens, k >
+    q − w (within a segment the distance of two indices is that of their positions). Padding (segment −1)
+    counts as a segment of its own: each padding token reads itself at least, so no row of the softmax is
+    empty.
 
-    Additive rather than boolean, because SDPA turns a boolean mask into a new additive one in every layer and keeps
-    each of them for the backward pass.
+    Additive rather than boolean, because SDPA turns a boolean mask into a new additive one in every layer
+    and keeps each of them for the backward pass.
 
     Example: segments [0 0 1 −1], allowed: [[x...], [xx..], [..x.], [...x]].
     """
@@ -32,10 +33,10 @@ def attention_mask_from_segments(
 
 
 def is_plain_causal(segment_ids_RT: Tensor, sliding_window: int | None = None) -> bool:
-    """Whether SDPA's own causal mask will do: one segment per row, at most padded on the right, no window in reach.
+    """Whether SDPA's own causal mask will do: one segment per row, padded on the right, no window in reach.
 
-    Causality keeps real tokens from reading the padding behind them, and what padding reads is never used. Without an
-    explicit mask the fast attention kernels apply.
+    Causality keeps real tokens from reading the padding behind them, and what padding reads is never used.
+    Without an explicit mask the fast attention kernels apply.
     """
     if sliding_window is not None and segment_ids_RT.shape[1] > sliding_window:
         return False

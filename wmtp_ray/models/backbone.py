@@ -1,12 +1,14 @@
 """Running the decoder layers of a transformers model one by one.
 
-The layers, norms and rotary embeddings are transformers' own; what differs is who calls them: packed rows need a
-mask per segment, MTP heads branch off below the last layer, and frozen layers at the bottom need no autograd graph.
+The layers, norms and rotary embeddings are transformers' own; what differs is who calls them: packed rows
+need a mask per segment, MTP heads branch off below the last layer, and frozen layers at the bottom need no
+autograd graph.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -28,19 +30,26 @@ DTypeName = Literal["float32", "bfloat16"]
 
 
 def load_backbone(directory: Path, dtype: torch.dtype, *, unembedding: bool) -> PreTrainedModel:
-    """The model in `directory` on the CPU, as `...ForCausalLM` or, without `unembedding`, as the bare decoder.
+    """The model in `directory`, on the CPU: `...ForCausalLM` or, without `unembedding`, the bare decoder.
 
-    Errors: `ModelError` for another family, unreadable files, and weights missing, superfluous or of wrong shape.
+    Errors: `ModelError` for another family, unreadable files, and weights missing, superfluous or of wrong
+    shape.
     """
     try:
         with quiet_transformers():
             config = AutoConfig.from_pretrained(directory, local_files_only=True)
             if config.model_type not in SUPPORTED_FAMILIES:
                 families = ", ".join(SUPPORTED_FAMILIES)
-                raise ModelError(f"model {directory} is of the family {config.model_type!r}; supported are {families}")
+                raise ModelError(
+                    f"model {directory} is of the family {config.model_type!r}; supported are {families}"
+                )
             auto = AutoModelForCausalLM if unembedding else AutoModel
-            model, info = auto.from_pretrained(
-                directory, dtype=dtype, attn_implementation="sdpa", local_files_only=True, output_loading_info=True
+            model, info = auto.from_pretrained(  # type: ignore[reportGeneralTypeIssues]
+                directory,
+                dtype=dtype,
+                attn_implementation="sdpa",
+                local_files_only=True,
+                output_loading_info=True,
             )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         if isinstance(error, ModelError):
@@ -50,7 +59,9 @@ def load_backbone(directory: Path, dtype: torch.dtype, *, unembedding: bool) -> 
     unexpected = {name for name in info["unexpected_keys"] if unembedding or not name.startswith("lm_head")}
     for what, names in (("missing", info["missing_keys"]), ("unknown", unexpected)):
         if names:
-            raise ModelError(f"model {directory}: {len(names)} weights {what}, first {min(names)!r}; copy it again")
+            raise ModelError(
+                f"model {directory}: {len(names)} weights {what}, first {min(names)!r}; copy it again"
+            )
     model.eval()
     return model
 
@@ -65,7 +76,7 @@ def sliding_window(config: PretrainedConfig, layer: int) -> int | None:
 
 @dataclass(frozen=True)
 class Geometry:
-    """What decoder layers read besides hidden states: positions, their rotary embeddings, one mask per window."""
+    """What decoder layers read besides hidden states: positions, rotary embeddings, a mask per window."""
 
     position_ids_RT: Tensor
     rotary: tuple[Tensor, Tensor]
@@ -73,15 +84,18 @@ class Geometry:
 
 
 class LayerRunner:
-    """Calls decoder layers of one model on packed rows. Holds no weights.
+    """Calls the layers of one decoder on packed rows. Registers no parameters: the model that owns it does.
 
-    `compute_dtype` is that of the hidden states. Layers that are trained whole keep float32 weights, so that AdamW's
-    small updates are not rounded away; if `compute_dtype` is bfloat16 they run under autocast.
+    `compute_dtype` is that of the hidden states. Layers that are trained whole keep float32 weights, so
+    that AdamW's small updates are not rounded away; if `compute_dtype` is bfloat16 they run under autocast.
     """
 
-    def __init__(self, decoder: PreTrainedModel, compute_dtype: torch.dtype, gradient_checkpointing: bool) -> None:
-        self.config = decoder.config
-        self.rotary_emb: nn.Module = decoder.rotary_emb  # type: ignore[assignment]
+    def __init__(self, decoder: nn.Module, compute_dtype: torch.dtype, gradient_checkpointing: bool) -> None:
+        self.config: PretrainedConfig = decoder.config  # type: ignore[assignment]
+        self.embedding = decoder.get_submodule("embed_tokens")
+        self.layers: list[nn.Module] = list(decoder.get_submodule("layers").children())
+        self.norm = decoder.get_submodule("norm")
+        self.rotary = decoder.get_submodule("rotary_emb")
         self.compute_dtype = compute_dtype
         self.gradient_checkpointing = gradient_checkpointing
 
@@ -95,10 +109,12 @@ class LayerRunner:
             else attention_mask_from_segments(segments_RT, self.compute_dtype, window)
             for window in windows
         }
-        return Geometry(batch.position_ids, self.rotary_emb(like, batch.position_ids), masks)
+        return Geometry(batch.position_ids, self.rotary(like, batch.position_ids), masks)
 
-    def run(self, layer: nn.Module, window: int | None, hidden_RTD: Tensor, geometry: Geometry) -> Tensor:
-        """One decoder layer, [R, T, D] to [R, T, D]; recomputed in the backward pass if checkpointing is on."""
+    def run_layer(
+        self, layer: nn.Module, window: int | None, hidden_RTD: Tensor, geometry: Geometry
+    ) -> Tensor:
+        """One decoder layer, [R, T, D] to [R, T, D]; recomputed in the backward pass if asked for."""
 
         def call(hidden: Tensor) -> Tensor:
             out = layer(
@@ -111,31 +127,36 @@ class LayerRunner:
 
         norm_weight: Tensor = layer.input_layernorm.weight  # type: ignore[assignment]
         mixed = norm_weight.dtype != self.compute_dtype
-        with torch.autocast(hidden_RTD.device.type, dtype=self.compute_dtype, enabled=mixed):
+        device = hidden_RTD.device.type
+        with torch.autocast(device, dtype=self.compute_dtype) if mixed else nullcontext():
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 return checkpoint(call, hidden_RTD, use_reentrant=False)  # type: ignore[return-value]
             return call(hidden_RTD)
 
-    def run_stack(self, embedding: nn.Module, layers: Sequence[nn.Module], batch: PackedBatch) -> Tensor:
-        """Embedding, then the layers in order: hidden states [R, T, D].
+    def run_stack(self, batch: PackedBatch, num_layers: int) -> Tensor:
+        """Embedding, then the first `num_layers` layers: hidden states [R, T, D], not normed.
 
-        Everything below the first trainable parameter runs without autograd: with adapters on the last n layers only
-        the last n layers keep activations and take part in the backward pass.
+        Everything below the first trainable parameter runs without autograd: with adapters on the last n
+        layers only the last n layers keep activations and take part in the backward pass.
         """
-        windows = [sliding_window(self.config, number) for number in range(len(layers))]
+        windows = [sliding_window(self.config, number) for number in range(num_layers)]
         geometry = self.geometry(batch, set(windows))
-        num_frozen = _num_frozen(embedding, layers)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and num_frozen < 0):
-            hidden_RTD = embedding(batch.input_ids).to(self.compute_dtype)
-        for number, layer in enumerate(layers):
-            with torch.set_grad_enabled(torch.is_grad_enabled() and number >= num_frozen):
-                hidden_RTD = self.run(layer, windows[number], hidden_RTD, geometry)
+        num_frozen = _num_frozen([self.embedding, *self.layers[:num_layers]])
+        with torch.set_grad_enabled(torch.is_grad_enabled() and num_frozen == 0):
+            hidden_RTD = self.embedding(batch.input_ids).to(self.compute_dtype)
+        for number, window in enumerate(windows):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and num_frozen <= number + 1):
+                hidden_RTD = self.run_layer(self.layers[number], window, hidden_RTD, geometry)
         return hidden_RTD
 
+    def normed(self, hidden_RTD: Tensor) -> Tensor:
+        """The decoder's last norm, in the compute dtype."""
+        return self.norm(hidden_RTD).to(self.compute_dtype)
 
-def _num_frozen(embedding: nn.Module, layers: Sequence[nn.Module]) -> int:
-    """How many layers at the bottom need no gradient: −1 if not even the embedding is frozen."""
-    for number, module in enumerate([embedding, *layers], start=-1):
+
+def _num_frozen(modules: Sequence[nn.Module]) -> int:
+    """How many modules at the bottom need no gradient, since neither they nor any below them are trained."""
+    for number, module in enumerate(modules):
         if any(parameter.requires_grad for parameter in module.parameters()):
             return number
-    return len(layers)
+    return len(modules)

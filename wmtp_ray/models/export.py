@@ -22,13 +22,15 @@ def save_plain_model(
 ) -> None:
     """Write `config` and `state` as a model of transformers to `directory` (safetensors, shards of 5 GB).
 
-    The model is built without memory of its own (meta device) and given the tensors of `state`, so nothing is copied
-    but what is written. `state` must have every key and no other (`RuntimeError` otherwise: a bug, not bad input).
+    The model is built without memory of its own (meta device) and given the tensors of `state`, so nothing
+    is copied but what is written. `state` must have every key and no other (`RuntimeError` otherwise: a
+    bug, not bad input).
     """
     config = type(config).from_dict(config.to_dict())
     with torch.device("meta"), quiet_transformers():
         model = auto_class.from_config(config, dtype=dtype)
-    model.load_state_dict(state, strict=True, assign=True)
+    converted = {name: tensor.detach().to(dtype) for name, tensor in state.items()}
+    model.load_state_dict(converted, strict=True, assign=True)
     model.tie_weights()
     with quiet_transformers():
         model.save_pretrained(directory, max_shard_size="5GB")

@@ -14,7 +14,9 @@ from torch import Tensor
 from wmtp_ray.errors import ModelError
 
 # What transformers writes into config.json about the writing, not about the model.
-INCIDENTAL_KEYS = frozenset({"transformers_version", "_name_or_path", "_model_name_or_path", "architectures", "use_cache"})
+INCIDENTAL_KEYS = frozenset(
+    {"transformers_version", "_name_or_path", "_model_name_or_path", "architectures", "use_cache"}
+)
 
 
 def tensors_fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:
@@ -22,8 +24,13 @@ def tensors_fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:
     digest = hashlib.sha256()
     for name, tensor in tensors:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))
+        digest.update(_bytes(tensor))
     return digest.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    # numpy knows no bfloat16, but its bytes.
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def state_fingerprint(state: Mapping[str, Tensor]) -> str:
@@ -34,23 +41,20 @@ def state_fingerprint(state: Mapping[str, Tensor]) -> str:
 def model_fingerprint(directory: Path) -> str:
     """SHA-256 (hex) over configuration and weights of a model directory (extra MTP heads included).
 
-    Independent of sharding, file names and the version of transformers that wrote the directory. Reads every weight
-    once: about a second per GB. `ModelError` if there are no weights or one cannot be read.
+    Independent of sharding, file names and the version of transformers that wrote the directory. Reads
+    every weight once: about a second per GB. `ModelError` if there are no weights or one cannot be read.
     """
     files = sorted(directory.glob("*.safetensors")) + sorted(directory.glob("mtp/*.safetensors"))
     if not files:
         raise ModelError(f"model {directory} has no *.safetensors to fingerprint; convert or copy it again")
     try:
         config = json.loads((directory / "config.json").read_text())
-        where: dict[str, Path] = {}
-        for file in files:
-            with safe_open(file, framework="pt") as tensors:
-                where.update({f"{file.parent.relative_to(directory)}/{name}": file for name in tensors.keys()})  # noqa: SIM118
         lines = []
         for file in files:
+            part = "mtp/" if file.parent.name == "mtp" else ""
             with safe_open(file, framework="pt") as tensors:
-                names = [name for name, holder in where.items() if holder == file]
-                lines += [f"{n} {tensors_fingerprint([('', tensors.get_tensor(n.rpartition('/')[2]))])}" for n in names]
+                for name in list(tensors.keys()):
+                    lines.append(f"{part}{name} {tensors_fingerprint([('', tensors.get_tensor(name))])}")
     except (OSError, SafetensorError, json.JSONDecodeError) as error:
         raise ModelError(f"model {directory} cannot be read ({error}); convert or copy it again") from error
     kept = {key: value for key, value in config.items() if key not in INCIDENTAL_KEYS}

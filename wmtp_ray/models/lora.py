@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -21,12 +21,14 @@ LORA_A = f".lora_A.{ADAPTER}.weight"
 LORA_B = f".lora_B.{ADAPTER}.weight"
 
 
-def adapted_layers(layers: nn.ModuleList, config: LoRAConfig) -> list[nn.Module]:
-    """The decoder layers that get adapters: all, or the last `config.last_layers`. `ModelError` if there are fewer."""
+def adapted_layers(layers: Sequence[nn.Module], config: LoRAConfig) -> list[nn.Module]:
+    """The layers to adapt: all, or the last `config.last_layers`; `ModelError` if there are fewer."""
     if config.last_layers is None:
         return list(layers)
     if config.last_layers > len(layers):
-        message = f"lora.last_layers {config.last_layers}: the model has {len(layers)} layers; lower it or set null"
+        message = (
+            f"lora.last_layers {config.last_layers}: the model has {len(layers)} layers; lower it or set null"
+        )
         raise ModelError(message)
     return list(layers)[-config.last_layers :]
 
@@ -34,12 +36,17 @@ def adapted_layers(layers: nn.ModuleList, config: LoRAConfig) -> list[nn.Module]
 def inject_lora(layers: Iterable[nn.Module], config: LoRAConfig) -> None:
     """Put untrained float32 adapters into `layers`, in place; only the adapters are left trainable there.
 
-    Errors: `ModelError` if a target module is not a linear map of the decoder layers (so the unembedding never is).
+    Errors: `ModelError` if a target module is not a linear map of the decoder layers (so the unembedding
+    never is).
     """
     chosen = nn.ModuleList(layers)
-    linear = {name.rpartition(".")[2] for name, module in chosen.named_modules() if isinstance(module, nn.Linear)}
+    linear = {
+        name.rpartition(".")[2] for name, module in chosen.named_modules() if isinstance(module, nn.Linear)
+    }
     if unknown := sorted(set(config.target_modules) - linear):
-        raise ModelError(f"lora.target_modules {unknown} are no linear maps of a decoder layer; it has {sorted(linear)}")
+        raise ModelError(
+            f"lora.target_modules {unknown} are no linear maps of a decoder layer; it has {sorted(linear)}"
+        )
     with torch.random.fork_rng(devices=[]):  # peft's own initialisation, replaced by `initialise_lora`
         inject_adapter_in_model(peft_config(config), chosen, adapter_name=ADAPTER)
     for name, parameter in chosen.named_parameters():
@@ -85,14 +92,13 @@ def plain_state_dict(module: nn.Module) -> dict[str, Tensor]:
         assert isinstance(owner, LoRALinear)
         merged = tensor
         if parameter_name == "weight":
-            delta = owner.lora_B[ADAPTER].weight.detach() @ owner.lora_A[ADAPTER].weight.detach()
-            merged = (tensor.float() + owner.scaling[ADAPTER] * delta).to(tensor.dtype)
+            merged = (tensor.float() + owner.get_delta_weight(ADAPTER).detach()).to(tensor.dtype)
         state[f"{owner_name}.{parameter_name}"] = merged
     return state
 
 
 def save_peft_adapter(backbone: nn.Module, config: LoRAConfig, base_name: str, directory: Path) -> None:
-    """Write the adapters inside a `...ForCausalLM` in PEFT's own format (`adapter_config.json`, safetensors)."""
+    """Write the adapters of a `...ForCausalLM` in PEFT's own format (`adapter_config.json`, safetensors)."""
     directory.mkdir(parents=True, exist_ok=True)
     tensors = {
         f"base_model.model.{name.replace(f'.{ADAPTER}.', '.')}": parameter.detach().cpu().contiguous()
@@ -132,14 +138,20 @@ def load_named_parameters(
     """
     if strict:
         if missing := sorted(parameters.keys() - state.keys()):
-            raise ModelError(f"{source}: {len(missing)} tensors missing, first {missing[0]!r}; it is of another model")
+            raise ModelError(
+                f"{source}: {len(missing)} tensors missing, first {missing[0]!r}; it is of another model"
+            )
         if extra := sorted(state.keys() - parameters.keys()):
-            raise ModelError(f"{source}: {len(extra)} tensors too many, first {extra[0]!r}; it is of another model")
+            raise ModelError(
+                f"{source}: {len(extra)} tensors too many, first {extra[0]!r}; it is of another model"
+            )
     shared = sorted(parameters.keys() & state.keys())
     for name in shared:
         if state[name].shape != parameters[name].shape:
             found, wanted = tuple(state[name].shape), tuple(parameters[name].shape)
-            raise ModelError(f"{source}: {name!r} has shape {found}, the model needs {wanted}; it is of another model")
+            raise ModelError(
+                f"{source}: {name!r} has shape {found}, the model needs {wanted}; it is of another model"
+            )
     with torch.no_grad():
         for name in shared:
             parameters[name].copy_(state[name])

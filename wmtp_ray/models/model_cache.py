@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def is_complete(directory: Path) -> bool:
-    """Whether `directory` has its manifest and every file has the recorded size (content is not hashed again)."""
+    """Whether `directory` has its manifest and every file its recorded size (content is not hashed again)."""
     try:
         manifest = read_manifest(directory, MODEL_KIND)
     except StorageError:
@@ -30,9 +30,10 @@ def is_complete(directory: Path) -> bool:
 def build_once(directory: Path, build: Callable[[Path], None], source: str) -> Path:
     """`directory`, built by `build(aside)` unless it is complete already.
 
-    Steps: (1) take the lock of this directory, which a killed process gives back; (2) look again, another process may
-    have finished; (3) remove what killed builds left; (4) build aside, write the manifest last, rename. So a reader
-    sees a whole model or none, and of several processes one builds while the others wait.
+    Steps: (1) take the lock of this directory, which a killed process gives back; (2) look again, another
+    process may have finished; (3) remove what killed builds left; (4) build aside, write the manifest last,
+    rename. So a reader sees a whole model or none, and of several processes one builds while the others
+    wait.
 
     Errors: `StorageError` if the disk is full or not writable.
     """

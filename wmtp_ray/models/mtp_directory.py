@@ -1,8 +1,9 @@
 """Extra MTP heads on disk, beside a plain model.
 
 ```
-<directory>/  config.json  model.safetensors  tokenizer.json ...      head 1: transformers and vLLM see nothing else
-              mtp/mtp.json  mtp/heads.safetensors                     heads 2..K, "0.self_attn.q_proj.weight", ...
+<directory>/  config.json  model.safetensors  tokenizer.json ...   head 1, all that others see
+              mtp/mtp.json  mtp/heads.safetensors               heads 2..K,
+              "0.self_attn.q_proj.weight", ...
 ```
 The heads lie in a folder of their own because vLLM reads every `*.safetensors` beside `config.json`.
 """
@@ -39,14 +40,20 @@ def stored_num_heads(directory: Path) -> int | None:
     try:
         return MTPDirectory.model_validate_json(path.read_bytes()).num_heads
     except ValidationError as error:
-        raise ModelError(f"{path} is damaged ({error.error_count()} errors); convert or export the model again") from error
+        raise ModelError(
+            f"{path} is damaged ({error.error_count()} errors); convert or export the model again"
+        ) from error
 
 
 def write_extra_heads(directory: Path, heads: Sequence[Mapping[str, Tensor]]) -> None:
     """Write heads 2..K (none for K = 1), each a state dict of one decoder layer."""
     folder = directory / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {f"{i}.{name}": t.detach().cpu().contiguous() for i, head in enumerate(heads) for name, t in head.items()}
+    tensors = {
+        f"{i}.{name}": t.detach().cpu().contiguous()
+        for i, head in enumerate(heads)
+        for name, t in head.items()
+    }
     save_file(tensors, folder / "heads.safetensors", metadata={"format": "pt"})
     (folder / "mtp.json").write_text(json.dumps({"num_heads": len(heads) + 1}))
 

