@@ -13,7 +13,7 @@ from wmtp_ray.data.writer import write_store
 
 
 def synthetic_problems(num_problems: int, seed: int = 0, max_side: int = 8) -> list[Problem]:
-    """Problems with 0 to `max_side` different programs on each side (at least one in all), of varied length."""
+    """Problems with 0 to `max_side` different programs on each side, at least one correct."""
     rng = random.Random(seed)
     problems = []
     for i in range(num_problems):

@@ -180,7 +180,7 @@ def test_writer_deletes_nothing_of_others(tmp_path: Path, byte_tokenizer: PreTra
 
 
 def test_full_disk_is_one_error(tmp_path: Path, byte_tokenizer: PreTrainedTokenizerFast):
-    """A limit on the size of files stands in for the disk: writing fails in the same place, with an OSError."""
+    """A limit on the size of files stands in for the disk: writing fails likewise, with an OSError."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:

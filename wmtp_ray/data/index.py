@@ -39,7 +39,7 @@ class Side:
 
 @dataclass(frozen=True)
 class ProblemIndex:
-    """P problems, N rows. Problems are numbered in the order of the store; the rows of a problem are contiguous."""
+    """P problems, N rows. Problems are numbered in the order of the store; the rows of one are contiguous."""
 
     problem_ids: pa.StringArray
     """[P]"""

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class PreparedProblem:
     """A problem whose `solutions` are those kept, with their lengths after truncation to `max_length`.
 
-    `tokens[i]` counts everything (BOS, template, response, EOS), `targets[i]` the response tokens and EOS among them.
-    `rows_in` = number of solutions kept + number of `rejects`.
+    `tokens[i]` counts everything (BOS, template, response, EOS), `targets[i]` the response tokens and EOS
+    among them. `rows_in` = number of solutions kept + number of `rejects`.
     """
 
     problem: Problem
@@ -45,9 +45,9 @@ def prepare_problem(
 ) -> PreparedProblem:
     """Keep the solutions that can be trained on and count their tokens; every other one becomes a `Reject`.
 
-    Reasons: `bad_text` (a NUL, or no valid Unicode), `empty_output`, `too_large` (more than `max_bytes`), `language`,
-    `duplicate` (the same program with the same label came before), `labelled_both_ways` (all copies go), and
-    `prompt_too_long` (nothing of the response fits into `max_length`).
+    Reasons: `bad_text` (a NUL, or no valid Unicode), `empty_output`, `too_large` (more than `max_bytes`),
+    `language`, `duplicate` (the same program with the same label came before), `labelled_both_ways` (all
+    copies go), and `prompt_too_long` (nothing of the response fits into `max_length`).
     """
     rejects: list[Reject] = []
     kept: list[tuple[int, Solution]] = []

@@ -2,9 +2,9 @@
 
     ids = [bos] + tokenize(prompt) + tokenize(response) + [eos]
 
-Prompt and response are tokenised **separately** and joined, so that the boundary lies where it lies at sampling
-time, when the model continues the prompt's ids. Text never produces special tokens: a program that prints `"</s>"`
-must not contain an end of sequence.
+Prompt and response are tokenised **separately** and joined, so that the boundary lies where it lies at
+sampling time, when the model continues the prompt's ids. Text never produces special tokens: a program that
+prints `"</s>"` must not contain an end of sequence.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ def encode_text(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[li
     """Token ids of plain texts: no special token is added, and none is recognised inside the text."""
     if not texts:
         return []
-    return tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]  # type: ignore[return-value]
+    encoded = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)
+    return encoded["input_ids"]  # type: ignore[return-value]
 
 
 def with_bos(tokenizer: PreTrainedTokenizerBase, prompt_ids: list[int]) -> list[int]:

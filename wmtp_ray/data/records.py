@@ -73,7 +73,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Reject:
-    """One row that cannot be used. `reason` is a short fixed word (counted), `detail` says more about this row."""
+    """One row that cannot be used. `reason`: a short fixed word, counted; `detail`: more about this row."""
 
     place: str
     """Where the row stands: file and line, or problem and number of the solution."""

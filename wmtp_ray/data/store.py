@@ -1,7 +1,7 @@
 """A solution store: labelled programs addressed by row number, metadata by problem.
 
-Text stays on disk, memory-mapped through `datasets`, so reading k of n rows costs O(k). `wmtp_ray.data.writer` writes
-stores.
+Text stays on disk, memory-mapped through `datasets`, so reading k of n rows costs O(k).
+`wmtp_ray.data.writer` writes stores.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from wmtp_ray.storage.manifest import Manifest, read_manifest, verify_manifest
 
 @dataclass(frozen=True)
 class Row:
-    """One labelled program with its problem's statement. `mutated_span`: half-open, in characters of `output`."""
+    """One labelled program with its problem's statement. `mutated_span`: half-open, in `output`."""
 
     row: int
     problem_id: str
@@ -53,7 +53,7 @@ class StoredProblem:
 
 
 class SolutionStore:
-    """A complete store on disk. Open it with `SolutionStore.open`; sent to another process, it reopens there."""
+    """A complete store on disk; made by `SolutionStore.open`. Sent to another process, it reopens there."""
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path
@@ -63,8 +63,8 @@ class SolutionStore:
     def open(cls, path: Path | str, check: Literal["hashes", "sizes"] = "hashes") -> SolutionStore:
         """The store at `path`.
 
-        Its files must be those of its manifest: by hash (reads every byte once), or by size only, where another
-        process of the same run has checked the hashes. Raises `StorageError`.
+        Its files must be those of its manifest: by hash (reads every byte once), or by size only, where
+        another process of the same run has checked the hashes. Raises `StorageError`.
         """
         path = Path(path)
         manifest = verify_manifest(path, "store") if check == "hashes" else read_manifest(path, "store")
@@ -73,7 +73,8 @@ class SolutionStore:
                 raise StorageError(f"store {path}: {name} changed since its manifest; prepare it again")
         if manifest.facts.get("layout") != LAYOUT:
             raise StorageError(
-                f"store {path} has layout {manifest.facts.get('layout')}, this version reads {LAYOUT}; prepare it again"
+                f"store {path} has layout {manifest.facts.get('layout')}, this version reads {LAYOUT}; "
+                "prepare it again"
             )
         return cls(path, manifest)
 
@@ -119,7 +120,7 @@ class SolutionStore:
         )
 
     def read(self, rows: Sequence[int] | np.ndarray) -> list[Row]:
-        """The rows with these numbers, in this order. `DataError` for a number that the store does not have."""
+        """The rows with these numbers, in this order. `DataError` for a number the store does not have."""
         numbers = np.asarray(rows, dtype=np.int64)
         if numbers.size == 0:
             return []

@@ -1,4 +1,4 @@
-"""Write a solution store: one pass over prepared problems, in flat memory; complete once it has a manifest."""
+"""Write a solution store: one pass over prepared problems in flat memory, complete with its manifest."""
 
 from __future__ import annotations
 
@@ -103,11 +103,11 @@ class _Buffered:
 
 
 class StoreWriter:
-    """Writes prepared problems to `path`; a context manager. `finish` writes the manifest, which makes it a store.
+    """Writes prepared problems to `path`; a context manager. `finish` makes it a store, by its manifest.
 
     Files: `rows.arrow` and `problems.arrow` (text, Arrow streams for memory mapping), `rows.parquet` and
-    `problems.parquet` (the index), `rejects.jsonl`. Left without `finish`, the directory has no manifest and is
-    refused as a store; the next writer clears it.
+    `problems.parquet` (the index), `rejects.jsonl`. Left without `finish`, the directory has no manifest and
+    is refused as a store; the next writer clears it.
 
     Raises `StorageError` where `path` holds a finished store or foreign files, or the disk is full.
     """
@@ -154,7 +154,7 @@ class StoreWriter:
             raise self._storage_error(error) from error
 
     def finish(self, **facts: Any) -> StoreCounts:
-        """Flush everything, check that the counts add up, and write the manifest with `facts` and the counts."""
+        """Flush everything, check that the counts add up, write the manifest with `facts` and the counts."""
         counts = StoreCounts(
             rows_in=self._rows_in,
             rows_kept=self._rows_kept,
@@ -243,7 +243,7 @@ def write_store(
     languages: tuple[str, ...] = ("python3",),
     max_bytes: int = 1_000_000,
 ) -> StoreCounts:
-    """Prepare and write `problems` in this process, one after the other. `source` is a name for the manifest."""
+    """Prepare and write `problems` in this process, one by one. `source` is a name for the manifest."""
     with StoreWriter(path) as writer:
         for item in problems:
             if isinstance(item, Problem):
@@ -264,7 +264,7 @@ def write_store(
 
 
 def _clear(path: Path) -> None:
-    """Make `path` an empty directory with an `UNFINISHED` mark, deleting only what an unfinished writer left."""
+    """Make `path` an empty directory with an `UNFINISHED` mark; deletes only an unfinished writer's files."""
     try:
         if (path / MANIFEST_NAME).exists():
             raise StorageError(

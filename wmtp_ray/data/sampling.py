@@ -1,0 +1,193 @@
+"""Which rows are trained on: a pure function of (store fingerprint, sampling section) (SPEC §7).
+
+Everything works on the columns of the index; no text is read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from wmtp_ray.config.data import SamplingConfig
+from wmtp_ray.data.index import ProblemIndex, Side
+from wmtp_ray.data.keyed import keyed_bits, keyed_order, rank_in_group
+from wmtp_ray.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class BinReport:
+    """One difficulty bin: samples asked of it by its weight, found in it, and taken after refilling."""
+
+    name: str
+    requested: int
+    available: int
+    selected: int
+
+
+@dataclass(frozen=True)
+class SamplingReport:
+    """What was there and what was taken. A sample is a single solution or a pair."""
+
+    available: int
+    selected: int
+    outside_bins: int
+    """Samples of problems whose difficulty lies in no bin."""
+    bins: tuple[BinReport, ...] = ()
+
+    def line(self) -> str:
+        """One line for the log."""
+        bins = "".join(
+            f"; {b.name}: {b.selected:,} of {b.available:,}"
+            + (f" (short of {b.requested:,})" if b.available < b.requested else "")
+            for b in self.bins
+        )
+        outside = f"; {self.outside_bins:,} outside every bin" if self.bins else ""
+        return f"{self.selected:,} of {self.available:,} samples{bins}{outside}"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """U samples in random order."""
+
+    rows: np.ndarray
+    """[U, 1] int64 store rows, or [U, 2]: the correct and the incorrect row of each pair."""
+    report: SamplingReport
+
+    @property
+    def paired(self) -> bool:
+        return self.rows.shape[1] == 2
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def select(index: ProblemIndex, fingerprint: str, config: SamplingConfig) -> Selection:
+    """Draw the samples that `config` asks for.
+
+    `fingerprint` is the store's. Raises `ConfigError` where more is asked for than there is (unless
+    `allow_fewer`), `DataError` where there is nothing at all.
+    """
+    key = (fingerprint, config.model_dump(mode="json"))
+    candidates = _pairs(index, config, key) if config.paired else _singles(index, config)
+    candidates = _capped(index, candidates, config.max_per_problem, key)
+    return _draw(index, candidates, config, key)
+
+
+def _singles(index: ProblemIndex, config: SamplingConfig) -> np.ndarray:
+    side = index.correct if config.solutions == "correct" else index.every
+    return side.rows[index.in_split(config.split)[side.problems]][:, None]
+
+
+def _pairs(index: ProblemIndex, config: SamplingConfig, key: tuple) -> np.ndarray:
+    """[n, 2]: both sides of every (problem, length bin), shuffled, matched 1:1 as far as the shorter goes."""
+    in_split = index.in_split(config.split)
+    num_bins = len(config.length_bins) if config.solutions == "length_balanced_pairs" else 1
+    num_groups = index.num_problems * num_bins
+
+    def shuffled(side: Side, name: str) -> tuple[np.ndarray, np.ndarray]:
+        mask = in_split[side.problems]
+        groups = side.problems[mask].astype(np.int64) * num_bins
+        rows = side.rows[mask]
+        if num_bins > 1:
+            bins = np.searchsorted(config.length_bins, side.targets[mask], side="right") - 1
+            groups, rows = (groups + bins)[bins >= 0], rows[bins >= 0]
+        order = np.lexsort((keyed_bits(rows.size, *key, name), groups))
+        return groups[order], rows[order]
+
+    (groups_c, rows_c), (groups_i, rows_i) = (
+        shuffled(index.correct, "correct"),
+        shuffled(index.incorrect, "wrong"),
+    )
+    partners = np.minimum(
+        np.bincount(groups_c, minlength=num_groups), np.bincount(groups_i, minlength=num_groups)
+    )
+    matched_c = rows_c[rank_in_group(groups_c) < partners[groups_c]]
+    matched_i = rows_i[rank_in_group(groups_i) < partners[groups_i]]
+    return np.stack([matched_c, matched_i], axis=1)
+
+
+def _capped(index: ProblemIndex, candidates: np.ndarray, cap: int | None, key: tuple) -> np.ndarray:
+    """At most `cap` samples of each problem, chosen at random."""
+    if cap is None:
+        return candidates
+    problems = index.row_problem[candidates[:, 0]]
+    order = np.lexsort((keyed_bits(len(candidates), *key, "cap"), problems))
+    return candidates[np.sort(order[rank_in_group(problems[order]) < cap])]
+
+
+def _draw(index: ProblemIndex, candidates: np.ndarray, config: SamplingConfig, key: tuple) -> Selection:
+    available = len(candidates)
+    bin_of = np.zeros(available, dtype=np.int64)
+    names: list[str] = []
+    weights = np.ones(1)
+    if config.difficulty_bins is not None and config.difficulty_weights is not None:
+        names = list(config.difficulty_bins)
+        weights = np.array([config.difficulty_weights[name] for name in names])
+        difficulty = index.difficulty[index.row_problem[candidates[:, 0]]]
+        bin_of[:] = -1
+        for number, name in enumerate(names):
+            low, high = config.difficulty_bins[name]
+            bin_of[(difficulty >= low) & (difficulty <= high)] = number
+    in_bins = np.bincount(bin_of[bin_of >= 0], minlength=len(weights))
+    usable = int(in_bins[weights > 0].sum())
+    wanted = usable if config.num_samples is None else config.num_samples
+    if usable == 0:
+        raise DataError(
+            f"no {_what(config)} in split {config.split!r} of the store ({available} outside the bins); "
+            "check sampling.split and sampling.difficulty_bins, or prepare more data"
+        )
+    if wanted > usable and not config.allow_fewer:
+        raise ConfigError(
+            f"sampling.num_samples = {wanted}, but split {config.split!r} has only {usable} {_what(config)}; "
+            "lower it or set sampling.allow_fewer=true"
+        )
+    taken = in_bins * (weights > 0) if config.num_samples is None else allot(wanted, weights, in_bins)
+    order = keyed_order(available, *key, "draw")
+    order = order[bin_of[order] >= 0]
+    order = order[np.argsort(bin_of[order], kind="stable")]
+    chosen = order[rank_in_group(bin_of[order]) < taken[bin_of[order]]]
+    rows = candidates[np.sort(chosen)][keyed_order(len(chosen), *key, "order")]
+    endless = np.full(len(weights), np.iinfo(np.int64).max)
+    requested = in_bins if config.num_samples is None else allot(wanted, weights, endless)
+    report = SamplingReport(
+        available=available,
+        selected=len(rows),
+        outside_bins=int((bin_of < 0).sum()),
+        bins=tuple(
+            BinReport(name, int(requested[b]), int(in_bins[b]), int(taken[b])) for b, name in enumerate(names)
+        ),
+    )
+    return Selection(rows=rows, report=report)
+
+
+def allot(total: int, weights: np.ndarray, available: np.ndarray) -> np.ndarray:
+    """Split `total` over bins in proportion to `weights`; what a bin is short of goes to the others likewise.
+
+    Returns [bins] int64 with sum min(total, what bins of positive weight hold). Fractions go to the largest
+    remainder, the first bin winning ties.
+
+    >>> allot(10, np.array([0.5, 0.3, 0.2]), np.array([2, 100, 100])).tolist()
+    [2, 5, 3]
+    """
+    taken = np.zeros(len(weights), dtype=np.int64)
+    while True:
+        room = available - taken
+        open_weights = np.where((room > 0) & (weights > 0), weights, 0.0)
+        left = total - int(taken.sum())
+        if left == 0 or not open_weights.any():
+            return taken
+        exact = left * open_weights / open_weights.sum()
+        share = np.floor(exact).astype(np.int64)
+        for b in np.argsort(-(exact - share), kind="stable")[: left - int(share.sum())]:
+            share[b] += 1
+        taken += np.minimum(share, room)
+
+
+def _what(config: SamplingConfig) -> str:
+    return {
+        "correct": "correct solutions",
+        "all": "solutions",
+        "pairs": "pairs of a correct and an incorrect solution",
+        "length_balanced_pairs": "pairs of the same length bin",
+    }[config.solutions]
