@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from wmtp_ray.models import load_tokenizer, resolve_model
+from wmtp_ray.models import resolve_model
+from wmtp_ray.models.tokenizer import copy_tokenizer
 
 SEED = 20
 VOCABULARY = 49152
@@ -49,5 +50,5 @@ def save_tiny_model(directory: Path, layers: int = 3) -> Path:
         torch.manual_seed(SEED)
         model = LlamaForCausalLM(tiny_config(layers))
     model.save_pretrained(directory)
-    load_tokenizer(smollm2_directory()).save_pretrained(str(directory))
+    copy_tokenizer(smollm2_directory(), directory)
     return directory

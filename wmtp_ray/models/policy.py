@@ -33,7 +33,7 @@ from wmtp_ray.models.lora import (
 )
 from wmtp_ray.models.mtp_directory import read_extra_heads, stored_num_heads, write_extra_heads
 from wmtp_ray.models.resolve import resolve_model
-from wmtp_ray.models.tokenizer import load_tokenizer
+from wmtp_ray.models.tokenizer import copy_tokenizer
 
 
 class MTPPolicy(nn.Module):
@@ -197,7 +197,7 @@ class MTPPolicy(nn.Module):
         save_plain_model(
             self.backbone.config, plain_state_dict(self.backbone), directory, dtype=self.runner.compute_dtype
         )
-        load_tokenizer(self.source).save_pretrained(str(directory))
+        copy_tokenizer(self.source, directory)
 
     def save_pretrained(self, directory: Path) -> None:
         """`export_hf`, and the extra heads in `mtp/`: `from_pretrained(directory)` gives all heads' logits.

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from wmtp_ray.errors import ModelError
 from wmtp_ray.models.quiet import quiet_transformers
+
+TOKENIZER_FILES = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "*.jinja",
+)
 
 
 def load_tokenizer(directory: Path | str) -> PreTrainedTokenizerBase:
@@ -20,6 +30,18 @@ def load_tokenizer(directory: Path | str) -> PreTrainedTokenizerBase:
     except (OSError, ValueError, KeyError, ImportError) as error:
         remedy = "put tokenizer.json (or tokenizer.model) beside config.json"
         raise ModelError(f"no usable tokenizer in {directory} ({error}); {remedy}") from error
+
+
+def copy_tokenizer(source: Path, directory: Path) -> None:
+    """Copy the tokenizer's files as they are; `ModelError` where there are none."""
+    files = [path for pattern in TOKENIZER_FILES for path in source.glob(pattern)]
+    if not files:
+        raise ModelError(
+            f"no tokenizer in {source}; put tokenizer.json (or tokenizer.model) beside config.json"
+        )
+    directory.mkdir(parents=True, exist_ok=True)
+    for path in files:
+        shutil.copyfile(path, directory / path.name)
 
 
 def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:

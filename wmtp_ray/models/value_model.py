@@ -40,7 +40,7 @@ from wmtp_ray.models.lora import (
     plain_state_dict,
 )
 from wmtp_ray.models.resolve import resolve_model
-from wmtp_ray.models.tokenizer import load_tokenizer, tokenizer_fingerprint
+from wmtp_ray.models.tokenizer import copy_tokenizer, load_tokenizer, tokenizer_fingerprint
 from wmtp_ray.models.value_head import ValueHead
 from wmtp_ray.storage.manifest import verify_manifest, write_manifest
 
@@ -160,9 +160,9 @@ class ValueModel(nn.Module):
         if backbone:
             save_file(backbone, directory / "backbone.safetensors")
         (directory / "value_model.json").write_text(card.model_dump_json(indent=1))
-        write_manifest(
-            directory, KIND, fingerprint=self.fingerprint, tokenizer_fingerprint=card.tokenizer_fingerprint
-        )
+        fingerprint = self._fingerprint(card.backbone_fingerprint)
+        tokens = card.tokenizer_fingerprint
+        write_manifest(directory, KIND, fingerprint=fingerprint, tokenizer_fingerprint=tokens)
 
     @classmethod
     def load(
@@ -193,7 +193,7 @@ class ValueModel(nn.Module):
             )
         if tokenizer_fingerprint(load_tokenizer(source)) != card.tokenizer_fingerprint:
             raise ModelError(
-                f"value model {directory} was trained with another tokenizer than that of {source}; restore it"
+                f"value model {directory} was trained with another tokenizer than {source} has; restore it"
             )
         model = cls(config, source, seed=0)
         state = _read_tensors(directory / "head.safetensors")
@@ -224,7 +224,7 @@ class ValueModel(nn.Module):
         state |= {"score.weight": self.head.out.weight, "score.bias": self.head.out.bias}
         config = type(self.backbone.config).from_dict(self.backbone.config.to_dict() | {"num_labels": 1})
         save_plain_model(config, state, directory, dtype=dtype, auto_class=AutoModelForTokenClassification)
-        load_tokenizer(self.source).save_pretrained(str(directory))
+        copy_tokenizer(self.source, directory)
 
 
 def read_card(directory: Path) -> ValueModelCard:
