@@ -1,4 +1,6 @@
-"""Objectives: the weighted MTP loss (by definition, and in chunks for training), pairwise ranking, λ-return."""
+"""Objectives: the weighted MTP loss (by definition, and in chunks for training), pairwise ranking,
+λ-return.
+"""
 
 from wmtp_ray.losses.chunked import ChunkedLoss, chunked_cross_entropy, chunked_mtp_loss
 from wmtp_ray.losses.lambda_return import (

@@ -1,4 +1,6 @@
-"""λ-return regression of the critic: the alternative to pairwise ranking (TD(λ), Sutton & Barto, chapter 12)."""
+"""λ-return regression of the critic: the alternative to pairwise ranking (TD(λ), Sutton & Barto, chapter
+12).
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from torch.nn.functional import huber_loss, mse_loss, pad
 from wmtp_ray.errors import ConfigError, DataError
 from wmtp_ray.losses.segments import segment_means
 from wmtp_ray.value_weighting.advantage import as_rows, terminal_rewards
-from wmtp_ray.value_weighting.finite import require_finite
+from wmtp_ray.value_weighting.checks import require_finite, require_same_shape
 from wmtp_ray.value_weighting.recursion import response_spans, solve_backward
 
 RegressionLoss = Literal["huber", "mse"]
@@ -32,7 +34,8 @@ def lambda_return_targets(
 
     Args:
         value_logits: V, [B, T] or [B, T, 1]; detached.
-        rewards: terminal R (1 correct, 0 wrong), [B], or [B, T] read at the last response token of each segment.
+        rewards: terminal R (1 correct, 0 wrong), [B], or [B, T] read at the last response token of each
+            segment.
         loss_mask: [B, T], non-zero on response tokens; holes take part and are then zeroed.
         gamma: γ in (0, 1]. lam: λ in [0, 1].
         segment_ids: [B, T] or None, one sample per row.
@@ -41,7 +44,8 @@ def lambda_return_targets(
         float32 [B, T], computed in float64, no gradient.
 
     Raises:
-        DataError: a value or reward that takes part is NaN or infinite; names row and position. ConfigError: γ or λ.
+        DataError: a value or reward that takes part is NaN or infinite; names row and position. ConfigError:
+            γ or λ.
 
     Example (γ=1, λ=.5, R=1): V = [.2 .4 .6] → G = [.5·.4 + .5·.8, .5·.6 + .5·1, 1] = [.6 .8 1].
     """
@@ -79,14 +83,17 @@ def lambda_return_loss(
         Scalar float32 (float64 for float64 values).
 
     Raises:
-        DataError: a value or target on the mask is not finite; no row has response tokens. ConfigError: kind or delta.
+        DataError: a value or target on the mask is not finite; no row has response tokens. ConfigError: kind
+            or delta.
 
     Example: values [1 3], targets [1 1], mse → (0 + 4)/2 = 2; huber (δ=1) → (0 + (2 − ½))/2 = .75.
     """
     rows = torch.zeros(loss_mask.shape, dtype=torch.int64, device=loss_mask.device)
     loss_B, count_B = lambda_return_losses(values, targets, loss_mask, rows, loss_mask.shape[0], kind, delta)
     if not bool((count_B > 0).any()):
-        raise DataError(f"none of {loss_mask.shape[0]} sequences has response tokens; check truncation and masks")
+        raise DataError(
+            f"none of {loss_mask.shape[0]} sequences has response tokens; check truncation and masks"
+        )
     return loss_B.sum() / (count_B > 0).sum()
 
 
@@ -99,21 +106,23 @@ def lambda_return_losses(
     kind: RegressionLoss = "huber",
     delta: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """Mean error of every packed sample [S] and its number of response tokens [S], in the order of `PackedBatch.sample_ids`.
+    """Mean error of every packed sample [S] and its number of response tokens [S], in the order of
+    `PackedBatch.sample_ids`.
 
-    The step's loss is the mean over the correct samples' losses plus the mean over the incorrect ones', over 2; a sample without
-    response tokens has loss 0 and leaves its mean. Args and errors as in `lambda_return_loss` and `segment_means`.
+    The step's loss is the mean over the correct samples' losses plus the mean over the incorrect ones', over
+    2; a sample without response tokens has loss 0 and leaves its mean. Args and errors as in
+    `lambda_return_loss` and `segment_means`.
     """
     if kind not in get_args(RegressionLoss):
         raise ConfigError(f"kind is {kind!r}; choose huber or mse")
     if not 0.0 < delta < math.inf:
         raise ConfigError(f"Huber delta (δ) is {delta}; it must be positive and finite")
     values_BT = values.squeeze(-1) if values.dim() == 3 else values
-    if values_BT.shape != targets.shape:
-        raise DataError(f"values have shape {list(values.shape)}, targets {list(targets.shape)}; they must agree")
+    require_same_shape(values=values_BT, targets=targets, loss_mask=loss_mask)
     mask_BT = loss_mask.bool()
     values_BT = values_BT if values_BT.dtype == torch.float64 else values_BT.float()
-    # Off the mask both are replaced before the difference is taken: 0 · NaN would still be NaN in the gradient.
+    # Off the mask both are replaced before the difference is taken: 0 · NaN would still be NaN in the
+    # gradient.
     kept_BT = torch.where(mask_BT, values_BT, 0.0)
     wanted_BT = torch.where(mask_BT, targets.detach(), 0.0).to(kept_BT.dtype)
     require_finite(kept_BT.detach(), mask_BT, "value", segment_ids)
@@ -128,7 +137,8 @@ def lambda_return_losses(
 
 @dataclass(frozen=True)
 class LambdaSchedule:
-    """λ over training: `start` during warmup, then to `end` at the last step, linearly or along half a cosine; or constant.
+    """λ over training: `start` during warmup, then to `end` at the last step, linearly or along half a
+    cosine; or constant.
 
     Example (linear, 0 → 1, warmup 2, total 6): steps 0..5 give 0, 0, 0, 1/3, 2/3, 1.
     """
@@ -145,7 +155,10 @@ class LambdaSchedule:
         if not (0.0 <= self.start <= 1.0 and 0.0 <= self.end <= 1.0):
             raise ConfigError(f"λ runs from {self.start} to {self.end}; both must lie in [0, 1]")
         if self.warmup_steps < 0 or self.total_steps < 1:
-            raise ConfigError(f"λ schedule has warmup_steps={self.warmup_steps}, total_steps={self.total_steps}; give ≥ 0 and ≥ 1")
+            raise ConfigError(
+                f"λ schedule has warmup_steps={self.warmup_steps} and total_steps={self.total_steps}; "
+                "give at least 0 and at least 1"
+            )
 
     def at(self, step: int) -> float:
         """λ of optimizer step `step` (from 0)."""

@@ -1,7 +1,7 @@
 """What each future head predicts, with which weight, and the loss's plain definition on materialised logits.
 
-Head k (from 1) at position t predicts token t+k. Every objective takes its targets, weights and per-head quantities from
-the functions here: one shift, one mask.
+Head k (from 1) at position t predicts token t+k. Every objective takes its targets, weights and per-head
+quantities from the functions here: one shift, one mask.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 
 from wmtp_ray.errors import ConfigError, DataError
-from wmtp_ray.value_weighting.finite import require_finite
+from wmtp_ray.value_weighting.checks import require_finite, require_same_shape
 
 IGNORE = -100
 """Label of a token that is no target."""
@@ -34,8 +34,9 @@ def mtp_targets(
 ) -> Tensor:
     """The token that head k predicts at each position: labels_{t+k}, or −100 where there is none.
 
-    t itself may lie in the prompt (the prompt's last positions predict the first response tokens); t+k must be a response
-    token of the same packed sample. With `weight_alignment="state"`, t+1 must be one as well, since it lends its weight.
+    t itself may lie in the prompt (the prompt's last positions predict the first response tokens); t+k must
+    be a response token of the same packed sample. With `weight_alignment="state"`, t+1 must be one as well,
+    since it lends its weight.
 
     Args:
         labels: [B, T] int64, unshifted, −100 off the response.
@@ -50,14 +51,15 @@ def mtp_targets(
 
         segment  0  0  0  0 | 1  1  1
         labels   .  .  a  b | .  c  d
-        target   a  b  .  . | d  .  .       state alignment drops a, whose t+1 is still prompt:  .  b  .  . | d  .  .
+        target   a  b  .  . | d  .  .       state alignment drops a, whose t+1 is still prompt:  .  b  .  . |
+        d  .  .
     """
     if k < 1:
         raise ConfigError(f"head k is {k}; heads count from 1")
     if weight_alignment not in get_args(WeightAlignment):
         raise ConfigError(f"weight_alignment is {weight_alignment!r}; choose target or state")
-    if segment_ids is not None and segment_ids.shape != labels.shape:
-        raise DataError(f"segment_ids have shape {list(segment_ids.shape)}, labels {list(labels.shape)}; they must agree")
+    if segment_ids is not None:
+        require_same_shape(segment_ids=segment_ids, labels=labels)
     targets_BT = shift_left(labels, k, IGNORE)
     if segment_ids is not None:
         # Padding carries segment −1 and no labels, so equality alone suffices; −2 never occurs.
@@ -77,9 +79,9 @@ def align_weights(
     """Head k's weight at each position, 0 where head k has no target.
 
     Args:
-        weights: [B, T], indexed by the token whose advantage it is: taken from t+k ("target", the predicted token) or from
-            t+1 ("state", the state's own next token). Or [B, T, K], already per position t and head: taken at [t, k−1]
-            whatever the alignment. None: 1.
+        weights: [B, T], indexed by the token whose advantage it is: taken from t+k ("target", the predicted
+            token) or from t+1 ("state", the state's own next token). Or [B, T, K], already per position t and
+            head: taken at [t, k−1] whatever the alignment. None: 1.
         k, weight_alignment, segment_ids, labels: as in `mtp_targets`, which decides where a target is valid.
 
     Returns:
@@ -88,7 +90,8 @@ def align_weights(
     Raises:
         DataError: a weight that is used is NaN or infinite (names row, position, head); shapes disagree.
 
-    Example, k=2, one sample with labels [. . a b], w = [0 0 w_a w_b]: target [w_a w_b 0 0]; state [0 w_a 0 0].
+    Example, k=2, one sample with labels [. . a b], w = [0 0 w_a w_b]: target [w_a w_b 0 0]; state [0 w_a 0
+    0].
     """
     valid_BT = mtp_targets(labels, segment_ids, k, weight_alignment) != IGNORE
     if weights is None:
@@ -99,17 +102,20 @@ def align_weights(
         aligned_BT = shift_left(weights, k if weight_alignment == "target" else 1, 0.0)
     else:
         raise DataError(
-            f"weights have shape {list(weights.shape)}, labels {list(labels.shape)}; give [B, T], or [B, T, K] with K ≥ {k}"
+            f"weights have shape {list(weights.shape)}, labels {list(labels.shape)}; "
+            f"give [B, T], or [B, T, K] with K ≥ {k}"
         )
     require_finite(aligned_BT, valid_BT, f"weight of head {k}, taken", segment_ids)
     return torch.where(valid_BT, aligned_BT, 0.0)
 
 
-def per_head(token_values_BT: Tensor, num_heads: int, labels: Tensor, segment_ids: Tensor | None) -> tuple[Tensor, Tensor]:
+def per_head(
+    token_values_BT: Tensor, num_heads: int, labels: Tensor, segment_ids: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """What belongs to a predicted token, spread over the heads that predict it; and where there is a target.
 
-    Rho-1's reference loss of token s is one number, computed by the reference model from position s−1. Head k predicts s
-    from t = s−k, so the reference for head k at t sits at position t+k−1 of the reference model.
+    Rho-1's reference loss of token s is one number, computed by the reference model from position s−1. Head k
+    predicts s from t = s−k, so the reference for head k at t sits at position t+k−1 of the reference model.
 
     Args:
         token_values_BT: [B, T], indexed by the predicted token s (not by the position that predicts it).
@@ -119,7 +125,9 @@ def per_head(token_values_BT: Tensor, num_heads: int, labels: Tensor, segment_id
 
     Example, K=2, labels [. a b]: token values [0 1 2] → head 1 [1 2 0], head 2 [2 0 0].
     """
-    valid_BTK = torch.stack([mtp_targets(labels, segment_ids, k) != IGNORE for k in range(1, num_heads + 1)], dim=-1)
+    valid_BTK = torch.stack(
+        [mtp_targets(labels, segment_ids, k) != IGNORE for k in range(1, num_heads + 1)], dim=-1
+    )
     values_BTK = torch.stack([shift_left(token_values_BT, k, 0.0) for k in range(1, num_heads + 1)], dim=-1)
     return torch.where(valid_BTK, values_BTK, 0.0), valid_BTK
 
@@ -136,8 +144,8 @@ def head_normalizers(
             average over ranks is the step's gradient.
 
     Returns:
-        float64 [K]: D_k = N_k·Σc/(c_k·world_size), the sum over heads that have targets; ∞ for a head that does not count
-        (N_k = 0 or c_k = 0), whose term thereby vanishes.
+        float64 [K]: D_k = N_k·Σc/(c_k·world_size), the sum over heads that have targets; ∞ for a head that
+        does not count (N_k = 0 or c_k = 0), whose term thereby vanishes.
 
     Raises:
         DataError: no head that counts has a target. ConfigError: coefficients negative or not one per head.
@@ -145,16 +153,20 @@ def head_normalizers(
     Example: N = [10, 8, 0], c = 1 → D = [20, 16, ∞]: the mean of two heads' means.
     """
     counts_K = target_counts_K.double()
-    coefficients_K = torch.ones_like(counts_K) if coefficients is None else counts_K.new_tensor(list(coefficients))
+    coefficients_K = (
+        torch.ones_like(counts_K) if coefficients is None else counts_K.new_tensor(list(coefficients))
+    )
     if coefficients_K.shape != counts_K.shape or bool((coefficients_K < 0).any()):
         raise ConfigError(f"head coefficients are {coefficients}; give {counts_K.numel()} numbers ≥ 0")
     coefficients_K = torch.where(counts_K > 0, coefficients_K, 0.0)
     if not bool(coefficients_K.sum() > 0):
         raise DataError(
-            f"no head with a coefficient has a valid target in this step (targets per head: {target_counts_K.tolist()}); "
-            "raise max_length or remove samples whose response is shorter than the heads look ahead"
+            "no head with a coefficient has a valid target in this step (targets per head: "
+            f"{target_counts_K.tolist()}); raise max_length, or remove responses shorter than a head's reach"
         )
-    return torch.where(coefficients_K > 0, counts_K * coefficients_K.sum() / (coefficients_K * world_size), torch.inf)
+    return torch.where(
+        coefficients_K > 0, counts_K * coefficients_K.sum() / (coefficients_K * world_size), torch.inf
+    )
 
 
 @dataclass(frozen=True)
@@ -182,28 +194,32 @@ def compute_mtp_ce_loss(
     segment_ids: Tensor | None = None,
     head_coefficients: Sequence[float] | None = None,
 ) -> MTPLoss:
-    """The weighted MTP loss of one batch by its definition, on logits of all heads (Gloeckle et al., arXiv 2404.19737).
+    """The weighted MTP loss of one batch by its definition, on logits of all heads (Gloeckle et al., arXiv
+    2404.19737).
 
-    L = Σ_k c_k · (1/N_k) Σ_t w · CE(head_k,t , y_{t+k}) / Σ_k c_k over heads with N_k > 0. For tests, small vocabularies and
-    reading; training uses `chunked_mtp_loss`, which never holds [B, T, K, V].
+    L = Σ_k c_k · (1/N_k) Σ_t w · CE(head_k,t , y_{t+k}) / Σ_k c_k over heads with N_k > 0. For tests, small
+    vocabularies and reading; training uses `chunked_mtp_loss`, which never holds [B, T, K, V].
 
     Args:
         logits: [B, T, K, V], any floating dtype; computed in float32 (float64 stays).
         labels: [B, T] int64, unshifted, −100 off the response.
         attention_mask: [B, T], 0 on padding; no target there. None: no padding.
         weights: [B, T] or [B, T, K], see `align_weights`; None = 1.
-        weight_alignment, segment_ids: as in `mtp_targets`. The alignment decides which targets are valid for the
-            unweighted loss, too.
+        weight_alignment, segment_ids: as in `mtp_targets`. The alignment decides which targets are valid for
+            the unweighted loss, too.
         head_coefficients: c_k ≥ 0; None = 1.
 
     Raises:
-        DataError: a cross-entropy or weight that is used is not finite (names row, position, head); no valid target at all;
-            shapes disagree.
+        DataError: a cross-entropy or weight that is used is not finite (names row, position, head); no valid
+            target at all; shapes disagree.
 
     Example (K=1): equals cross_entropy(logits[:, :-1, 0], labels[:, 1:]), by its mean over targets.
     """
     if logits.dim() != 4 or logits.shape[:2] != labels.shape:
-        raise DataError(f"logits have shape {list(logits.shape)}, labels {list(labels.shape)}; give [B, T, K, V] and [B, T]")
+        raise DataError(
+            f"logits have shape {list(logits.shape)}, labels {list(labels.shape)}; "
+            "give [B, T, K, V] and [B, T]"
+        )
     if attention_mask is not None:
         labels = labels.masked_fill(attention_mask == 0, IGNORE)
     weighted, unweighted, counts = [], [], []
@@ -211,7 +227,9 @@ def compute_mtp_ce_loss(
         targets_BT = mtp_targets(labels, segment_ids, k, weight_alignment)
         head_logits = logits[:, :, k - 1].flatten(0, 1)
         head_logits = head_logits if head_logits.dtype == torch.float64 else head_logits.float()
-        ce_BT = cross_entropy(head_logits, targets_BT.flatten(), ignore_index=IGNORE, reduction="none").view(labels.shape)
+        ce_BT = cross_entropy(head_logits, targets_BT.flatten(), ignore_index=IGNORE, reduction="none").view(
+            labels.shape
+        )
         valid_BT = targets_BT != IGNORE
         require_finite(ce_BT.detach(), valid_BT, f"cross-entropy of head {k}", segment_ids)
         count = valid_BT.sum()
@@ -222,7 +240,9 @@ def compute_mtp_ce_loss(
     count_K = torch.stack(counts)
     shares_K = (count_K / head_normalizers(count_K, head_coefficients)).to(weighted[0].dtype)
     weighted_K, unweighted_K = torch.stack(weighted), torch.stack(unweighted)
-    return MTPLoss((weighted_K * shares_K).sum(), (unweighted_K * shares_K).sum(), weighted_K, unweighted_K, count_K)
+    return MTPLoss(
+        (weighted_K * shares_K).sum(), (unweighted_K * shares_K).sum(), weighted_K, unweighted_K, count_K
+    )
 
 
 def compute_mtp_ce_loss_unweighted(

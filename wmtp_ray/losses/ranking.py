@@ -1,4 +1,6 @@
-"""Pairwise ranking of the critic: correct solutions above incorrect ones of the same problem (Bradley–Terry)."""
+"""Pairwise ranking of the critic: correct solutions above incorrect ones of the same problem
+(Bradley–Terry).
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,8 @@ def pairwise_ranking_loss(v_pos: Tensor, v_neg: Tensor, mask_pos: Tensor, mask_n
     """Mean over pairs of −log σ(v̄_pos − v̄_neg), v̄ the mean of V over a solution's response tokens.
 
     Args:
-        v_pos, v_neg: values of the correct and the incorrect solutions, pair p in row p: [P, T] or [P, T, 1]; the two sides
-            may have different lengths T.
+        v_pos, v_neg: values of the correct and the incorrect solutions, pair p in row p: [P, T] or [P, T, 1];
+            the two sides may have different lengths T.
         mask_pos, mask_neg: [P, T], non-zero on response tokens.
 
     Returns:
@@ -25,26 +27,33 @@ def pairwise_ranking_loss(v_pos: Tensor, v_neg: Tensor, mask_pos: Tensor, mask_n
         `RankingStatistics.of` counts it.
 
     Raises:
-        DataError: a value on the mask is NaN or infinite (names row and position); no pair remains; numbers of pairs differ.
+        DataError: a value on the mask is NaN or infinite (names row and position); no pair remains; numbers
+            of pairs differ.
 
     Example: v̄_pos = [1, 0], v̄_neg = [0, 0] → (log(1 + e⁻¹) + log 2)/2 = (.3133 + .6931)/2 = .5032.
     """
-    (mean_pos_P, count_pos_P), (mean_neg_P, count_neg_P) = _row_means(v_pos, mask_pos), _row_means(v_neg, mask_neg)
+    (mean_pos_P, count_pos_P), (mean_neg_P, count_neg_P) = (
+        _row_means(v_pos, mask_pos),
+        _row_means(v_neg, mask_neg),
+    )
     if mean_pos_P.shape != mean_neg_P.shape:
-        raise DataError(f"{mean_pos_P.numel()} correct and {mean_neg_P.numel()} incorrect solutions do not form pairs")
+        raise DataError(
+            f"{mean_pos_P.numel()} correct and {mean_neg_P.numel()} incorrect solutions do not form pairs"
+        )
     return ranking_loss_from_means(mean_pos_P, mean_neg_P, (count_pos_P > 0) & (count_neg_P > 0))
 
 
 def ranking_loss_from_means(
     mean_pos: Tensor, mean_neg: Tensor, valid: Tensor | None = None, normalizer: float | Tensor | None = None
 ) -> Tensor:
-    """Σ_p −log σ(v̄_pos,p − v̄_neg,p) / normalizer over valid pairs, from means that are already computed (packed batches).
+    """Σ_p −log σ(v̄_pos,p − v̄_neg,p) / normalizer over valid pairs, from means that are already computed
+    (packed batches).
 
     Args:
         mean_pos, mean_neg: [P], for instance of `segment_means`.
         valid: [P] bool, both sides have tokens; None = all.
-        normalizer: number of valid pairs of the whole step (over world size, if gradients are averaged), so that the loss does
-            not depend on its cut into micro-batches; None = the valid pairs given here.
+        normalizer: number of valid pairs of the whole step (over world size, if gradients are averaged), so
+            that the loss does not depend on its cut into micro-batches; None = the valid pairs given here.
 
     Returns:
         Scalar. With a normalizer and no valid pair it is 0 and still differentiable.
@@ -53,16 +62,22 @@ def ranking_loss_from_means(
         DataError: a mean that counts is not finite (names the pair); no valid pair and no normalizer.
     """
     if mean_pos.shape != mean_neg.shape or mean_pos.dim() != 1:
-        raise DataError(f"means have shapes {list(mean_pos.shape)} and {list(mean_neg.shape)}; give [P] for both")
+        raise DataError(
+            f"means have shapes {list(mean_pos.shape)} and {list(mean_neg.shape)}; give [P] for both"
+        )
     valid_P = torch.ones_like(mean_pos, dtype=torch.bool) if valid is None else valid.bool()
     margin_P = torch.where(valid_P, mean_pos - mean_neg, 0.0)
     bad_P = ~margin_P.detach().isfinite()
     if bool(bad_P.any()):
-        raise DataError(f"pair {int(bad_P.nonzero()[0])} has a mean value that is not finite; its critic values overflowed")
+        raise DataError(
+            f"pair {int(bad_P.nonzero()[0])} has a mean value that is not finite: the critic overflowed"
+        )
     if normalizer is None:
         normalizer = valid_P.sum()
         if int(normalizer) == 0:
-            raise DataError(f"none of {valid_P.numel()} pairs has response tokens on both sides; check truncation and masks")
+            raise DataError(
+                f"none of {valid_P.numel()} pairs has response tokens on both sides; check max_length"
+            )
     return -(logsigmoid(margin_P) * valid_P).sum() / normalizer
 
 
@@ -81,11 +96,13 @@ class RankingStatistics:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, mean_pos: Tensor, mean_neg: Tensor, count_pos: Tensor, count_neg: Tensor) -> RankingStatistics:
+    def of(
+        cls, mean_pos: Tensor, mean_neg: Tensor, count_pos: Tensor, count_neg: Tensor
+    ) -> RankingStatistics:
         """From mean values and numbers of response tokens, all [P]. Waits for the device.
 
-        Example: means [.9 .2] against [.1 .2], lengths [5 9] against [7 9] → pairs 2, accuracy .5 (strictly greater), margin .4,
-        shorter_wins_accuracy .5.
+        Example: means [.9 .2] against [.1 .2], lengths [5 9] against [7 9] → pairs 2, accuracy .5 (strictly
+        greater), margin .4, shorter_wins_accuracy .5.
         """
         valid_P = (count_pos > 0) & (count_neg > 0)
         margin_P = torch.where(valid_P, mean_pos.double() - mean_neg.double(), 0.0)

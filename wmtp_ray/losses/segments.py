@@ -1,4 +1,6 @@
-"""Between tokens of packed rows and the samples they belong to: pooling and spreading, without a loop over tokens."""
+"""Between tokens of packed rows and the samples they belong to: pooling and spreading, without a loop over
+tokens.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wmtp_ray.errors import DataError
-from wmtp_ray.value_weighting.finite import require_finite
+from wmtp_ray.value_weighting.checks import require_finite, require_same_shape
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class SegmentMeans:
 def segment_index(segment_ids_RT: Tensor, num_segments: int) -> Tensor:
     """The sample number of every token, `num_segments` on padding; int64 [R, T].
 
-    Segment ids count 0, 1, 2, … within a row, −1 on padding; a sample's number is its row's offset plus its id.
+    Segment ids count 0, 1, 2, … within a row, −1 on padding; a sample's number is its row's offset plus its
+    id.
 
     Example: [[0 0 1 −1], [0 1 1 2]], 5 samples → [[0 0 1 5], [2 3 3 4]].
     """
@@ -33,7 +35,9 @@ def segment_index(segment_ids_RT: Tensor, num_segments: int) -> Tensor:
     return torch.where(segment_ids_RT >= 0, segment_ids_RT + offset_R1, num_segments)
 
 
-def segment_means(values_RT: Tensor, mask_RT: Tensor, segment_ids_RT: Tensor, num_segments: int) -> SegmentMeans:
+def segment_means(
+    values_RT: Tensor, mask_RT: Tensor, segment_ids_RT: Tensor, num_segments: int
+) -> SegmentMeans:
     """Mean of the values over the mask of each packed sample; differentiable in the values.
 
     Args:
@@ -48,11 +52,7 @@ def segment_means(values_RT: Tensor, mask_RT: Tensor, segment_ids_RT: Tensor, nu
     Example: values [[1 3 5 9]], mask [[0 1 1 1]], segments [[0 0 0 1]] → means [4 9], counts [2 1].
     """
     values_RT = values_RT.squeeze(-1) if values_RT.dim() == 3 else values_RT
-    if not values_RT.shape == mask_RT.shape == segment_ids_RT.shape:
-        raise DataError(
-            f"values {list(values_RT.shape)}, mask {list(mask_RT.shape)} and segment_ids {list(segment_ids_RT.shape)} "
-            "must have one shape [R, T]"
-        )
+    require_same_shape(values=values_RT, mask=mask_RT, segment_ids=segment_ids_RT)
     mask_RT = mask_RT.bool()
     require_finite(values_RT.detach(), mask_RT, "value", segment_ids_RT)
     index_N = segment_index(segment_ids_RT, num_segments).flatten()
@@ -66,7 +66,8 @@ def segment_means(values_RT: Tensor, mask_RT: Tensor, segment_ids_RT: Tensor, nu
 
 
 def spread_over_segments(values_S: Tensor, segment_ids_RT: Tensor, fill: float = 0.0) -> Tensor:
-    """Each sample's value at all of its tokens, `fill` on padding; [R, T] (rewards for packed rows, for instance).
+    """Each sample's value at all of its tokens, `fill` on padding; [R, T] (rewards for packed rows, for
+    instance).
 
     Example: values [7 8], segments [[0 0 1 −1]] → [[7 7 8 fill]].
     """

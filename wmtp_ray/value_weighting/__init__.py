@@ -1,7 +1,7 @@
 """Critic values → advantages → whitening statistics → token weights; and Rho-1's selection.
 
-`compute_gae_advantage` → `AdvantageSums.of`, reduced over the step → `AdvantageEMA.update_from_sums` → `build_weights`
-→ `mean_one_scales` per head → the weighted loss in `wmtp_ray.losses`.
+`compute_gae_advantage` → `AdvantageSums.of`, reduced over the step → `AdvantageEMA.update_from_sums` →
+`build_weights` → `mean_one_scales` per head → the weighted loss in `wmtp_ray.losses`.
 """
 
 from wmtp_ray.value_weighting.advantage import FirstToken, compute_gae_advantage, compute_td_errors

@@ -1,8 +1,8 @@
 """TD errors and generalised advantages from a critic's per-token values.
 
-Generalised advantage estimation (Schulman et al., arXiv 1506.02438) for a critic whose V_t is the value **after** reading
-token t: choosing token t moved the value from V_{t−1} to V_t, so token t is credited with δ_t = γV_t − V_{t−1} and
-A_t = δ_t + γλ·A_{t+1}, up to the last response token.
+Generalised advantage estimation (Schulman et al., arXiv 1506.02438) for a critic whose V_t is the value
+**after** reading token t: choosing token t moved the value from V_{t−1} to V_t, so token t is credited with
+δ_t = γV_t − V_{t−1} and A_t = δ_t + γλ·A_{t+1}, up to the last response token.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from wmtp_ray.errors import ConfigError, DataError
-from wmtp_ray.value_weighting.finite import require_finite
+from wmtp_ray.value_weighting.checks import require_finite, require_same_shape
 from wmtp_ray.value_weighting.recursion import ResponseSpans, response_spans, solve_backward
 
 FirstToken = Literal["prompt_value", "initial_value", "zero"]
@@ -34,29 +34,34 @@ def compute_gae_advantage(
 
     Args:
         value_logits: V, [B, T] or [B, T, 1], any floating dtype; detached. V_t is the value after token t.
-        rewards: terminal reward R of each row [B], or [B, T], read at the last response token of each segment (for rows
-            that pack several samples). Then the episode ends there: δ_T = R − V_{T−1}. None: δ_T = γV_T − V_{T−1}.
-            Only meaningful for a critic trained on the scale of R (λ-return), which the caller has to know.
-        loss_mask: [B, T], non-zero on response tokens. Masked-out positions between the first and the last response token
-            of a sample (holes) take part in the recursion and are then zeroed.
+        rewards: terminal reward R of each row [B], or [B, T], read at the last response token of each segment
+            (for rows that pack several samples). Then the episode ends there: δ_T = R − V_{T−1}. None: δ_T =
+            γV_T − V_{T−1}. Only meaningful for a critic trained on the scale of R (λ-return), which the
+            caller has to know.
+        loss_mask: [B, T], non-zero on response tokens. Masked-out positions between the first and the last
+            response token of a sample (holes) take part in the recursion and are then zeroed.
         gamma: discount γ in (0, 1].
         lam: λ in [0, 1]; one formula for all, continuous up to both ends.
         initial_value: stands for V_{t−1} where nothing of the sample precedes.
-        first_token: V_{t−1} of the first response token: "prompt_value" takes the value at the last prompt token,
-            "initial_value" takes `initial_value`; "zero" sets δ = 0 there, whatever the values and rewards are.
-        segment_ids: [B, T], equal within a packed sample, different in neighbours; None: each row is one sample.
+        first_token: V_{t−1} of the first response token: "prompt_value" takes the value at the last prompt
+            token, "initial_value" takes `initial_value`; "zero" sets δ = 0 there, whatever the values and
+            rewards are.
+        segment_ids: [B, T], equal within a packed sample, different in neighbours; None: each row is one
+            sample.
 
     Returns:
         float32 [B, T], computed in float64.
 
     Raises:
-        DataError: shapes disagree, or a value or reward that takes part is NaN or infinite: names row and position. Values
-            that take no part (padding, prompt before its last token) may be anything.
+        DataError: shapes disagree, or a value or reward that takes part is NaN or infinite: names row and
+            position. Values that take no part (padding, prompt before its last token) may be anything.
         ConfigError: γ, λ, initial_value or first_token out of range.
 
-    No Python loop over tokens or rows. On a CPU the check for non-finite values is one sum over the result. On an
-    accelerator nothing waits for the device: instead of raising, the result is NaN exactly at the tokens whose δ is not
-    finite (not at their neighbours), and `AdvantageSums.of` or `build_weights`, which read the result anyway, refuse it by name.
+    No Python loop over tokens or rows. On a CPU the check for non-finite values is one sum over the result.
+    On an accelerator nothing waits for the device: instead of raising, the result is NaN exactly at the
+        tokens whose δ is not
+    finite (not at their neighbours), and `AdvantageSums.of` or `build_weights`, which read the result anyway,
+    refuse it by name.
 
     Example (γ=1, λ=.95, one prompt token): V = [.5 | .7 .9 .2] gives δ = [.2 .2 −.7] and
     A = [.2 + .95·(−.465), .2 + .95·(−.7), −.7] = [−.24175, −.465, −.7].
@@ -86,11 +91,13 @@ def compute_td_errors(
     first_token: FirstToken = "prompt_value",
     segment_ids: Tensor | None = None,
 ) -> Tensor:
-    """δ_t = γV_t − V_{t−1} on response tokens, 0 elsewhere: what `compute_gae_advantage` gives at λ=0, with its arguments.
+    """δ_t = γV_t − V_{t−1} on response tokens, 0 elsewhere: what `compute_gae_advantage` gives at λ=0, with
+    its arguments.
 
     Returns float32 [B, T]. Errors and the behaviour on accelerators are those of `compute_gae_advantage`.
 
-    Example (γ=1, one prompt token): V = [.5 | .7 .9 .2] gives δ = [.2 .2 −.7]; with `rewards=[1.]` the last is 1 − .9 = .1.
+    Example (γ=1, one prompt token): V = [.5 | .7 .9 .2] gives δ = [.2 .2 −.7]; with `rewards=[1.]` the last
+    is 1 − .9 = .1.
     """
     mask_BT = loss_mask.bool()
     deltas_BT, _ = _deltas(value_logits, rewards, mask_BT, gamma, initial_value, first_token, segment_ids)
@@ -131,14 +138,16 @@ def _deltas(
 
 def as_rows(value_logits: Tensor, mask_BT: Tensor, segment_ids: Tensor | None) -> Tensor:
     """[B, T] or [B, T, 1] values as float64 [B, T], with shapes checked against mask and segment ids."""
-    values_BT = value_logits.squeeze(-1) if value_logits.dim() == 3 and value_logits.shape[-1] == 1 else value_logits
+    values_BT = (
+        value_logits.squeeze(-1) if value_logits.dim() == 3 and value_logits.shape[-1] == 1 else value_logits
+    )
     if values_BT.shape != mask_BT.shape or values_BT.dim() != 2:
         raise DataError(
             f"values have shape {list(value_logits.shape)} and the mask {list(mask_BT.shape)}; "
             "give values [B, T] or [B, T, 1] and a mask [B, T]"
         )
-    if segment_ids is not None and segment_ids.shape != mask_BT.shape:
-        raise DataError(f"segment_ids have shape {list(segment_ids.shape)}, the mask {list(mask_BT.shape)}; they must agree")
+    if segment_ids is not None:
+        require_same_shape(segment_ids=segment_ids, loss_mask=mask_BT)
     return values_BT.double()
 
 
@@ -148,11 +157,13 @@ def terminal_rewards(rewards: Tensor, spans: ResponseSpans) -> Tensor:
     if rewards.shape == shape:
         return rewards.double()
     if rewards.shape != shape[:1]:
-        raise DataError(f"rewards have shape {list(rewards.shape)}; give one per row [{shape[0]}] or {list(shape)}")
+        raise DataError(
+            f"rewards have shape {list(rewards.shape)}; give one per row [{shape[0]}] or {list(shape)}"
+        )
     if spans.next_start_BT is not None and bool((spans.last_BT.sum(1) > 1).any()):
         raise DataError(
-            f"rewards [{shape[0]}] name one reward a row, but a row packs several samples; give rewards {list(shape)}, "
-            "read at the last response token of each sample"
+            f"rewards [{shape[0]}] name one reward a row, but a row packs several samples; give rewards "
+            f"{list(shape)}, read at the last response token of each sample"
         )
     return rewards.double().unsqueeze(1)
 
@@ -163,7 +174,11 @@ def _raises_at_once(device: torch.device) -> bool:
 
 
 def _name_non_finite(
-    values_BT: Tensor, rewards: Tensor | None, spans: ResponseSpans, first_token: FirstToken, segment_ids: Tensor | None
+    values_BT: Tensor,
+    rewards: Tensor | None,
+    spans: ResponseSpans,
+    first_token: FirstToken,
+    segment_ids: Tensor | None,
 ) -> None:
     """Point at the value or reward itself rather than at the δ it spoilt."""
     read_BT = spans.inside_BT

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from wmtp_ray.errors import ConfigError, DataError
-from wmtp_ray.value_weighting.finite import require_finite
+from wmtp_ray.value_weighting.checks import require_finite, require_same_shape
 
 _SMALLEST_VARIANCE = 1e-8
 
@@ -33,11 +33,12 @@ class AdvantageSums:
         Raises:
             DataError: an advantage on the mask is NaN or infinite; names row and position.
         """
-        if advantages.shape != loss_mask.shape:
-            raise DataError(f"advantages have shape {list(advantages.shape)} and the mask {list(loss_mask.shape)}; they must agree")
+        require_same_shape(advantages=advantages, loss_mask=loss_mask)
         mask = loss_mask.bool()
         masked = torch.where(mask, advantages.detach(), 0.0).double()
-        total, total_sq, count = torch.stack([masked.sum(), masked.square().sum(), mask.sum().double()]).tolist()
+        total, total_sq, count = torch.stack(
+            [masked.sum(), masked.square().sum(), mask.sum().double()]
+        ).tolist()
         if not math.isfinite(total_sq):
             require_finite(advantages, mask, "advantage")
         return cls(total, total_sq, count)
@@ -75,10 +76,12 @@ class EMAState(TypedDict):
 
 
 class AdvantageEMA:
-    """m ← a·m + (1−a)·batch, for mean and standard deviation alike; one update per optimizer step, **before** its weights.
+    """m ← a·m + (1−a)·batch, for mean and standard deviation alike; one update per optimizer step, **before**
+    its weights.
 
-    Update number k (from 1) has the old share a = (k−1)/warmup_steps while k ≤ warmup_steps, afterwards 1 − momentum. So the
-    first update takes the batch's own statistics whole (also with warmup_steps=0): nothing is ever whitened by (0, 1).
+    Update number k (from 1) has the old share a = (k−1)/warmup_steps while k ≤ warmup_steps, afterwards 1 −
+    momentum. So the first update takes the batch's own statistics whole (also with warmup_steps=0): nothing
+    is ever whitened by (0, 1).
 
     Example (momentum .1, warmup 10): batch means 2, 4 give the EMA means 2, then .1·2 + .9·4 = 3.8.
     """
@@ -107,7 +110,9 @@ class AdvantageEMA:
         return self._std
 
     def update(self, advantages: Tensor, loss_mask: Tensor) -> None:
-        """Take in one step's advantages [B, T] over the mask [B, T]; an empty mask changes nothing. Errors: `AdvantageSums.of`."""
+        """Take in one step's advantages [B, T] over the mask [B, T]; an empty mask changes nothing. Errors:
+        `AdvantageSums.of`.
+        """
         self.update_from_sums(AdvantageSums.of(advantages, loss_mask))
 
     def update_from_sums(self, sums: AdvantageSums) -> None:
@@ -117,7 +122,9 @@ class AdvantageEMA:
             DataError: the sums are not finite (a rank sent a NaN).
         """
         if not (math.isfinite(sums.sum) and math.isfinite(sums.sum_sq) and math.isfinite(sums.count)):
-            raise DataError(f"advantage statistics of the step are not finite: {sums}; look for non-finite critic values")
+            raise DataError(
+                f"advantage statistics of the step are not finite: {sums}; look for non-finite critic values"
+            )
         if sums.count == 0:
             return
         self.updates += 1
@@ -131,7 +138,9 @@ class AdvantageEMA:
         self._std = old_share * self._std + (1.0 - old_share) * sums.std
 
     def state_dict(self) -> EMAState:
-        """Statistics and number of updates, plain numbers. Momentum and warmup are configuration, not state."""
+        """Statistics and number of updates, plain numbers. Momentum and warmup are configuration, not
+        state.
+        """
         return EMAState(mean=self._mean, std=self._std, updates=self.updates)
 
     def load_state_dict(self, state: EMAState) -> None:
@@ -142,11 +151,14 @@ class AdvantageEMA:
         """
         expected = set(EMAState.__annotations__)
         if set(state) != expected:
-            raise DataError(f"EMA state has keys {sorted(state)}, expected {sorted(expected)}; the checkpoint is not of this version")
+            raise DataError(
+                f"EMA state has keys {sorted(state)}, expected {sorted(expected)}; "
+                "the checkpoint is of another version"
+            )
         if not (math.isfinite(state["mean"]) and math.isfinite(state["std"])) or state["updates"] < 0:
             raise DataError(f"EMA state is damaged: {state}")
         self._mean, self._std, self.updates = float(state["mean"]), float(state["std"]), int(state["updates"])
 
     def _require_update(self) -> None:
         if self.updates == 0:
-            raise RuntimeError("AdvantageEMA has seen no advantages yet; call update() with the step's before using its statistics")
+            raise RuntimeError("AdvantageEMA has seen no advantages yet; call update() with the step's first")

@@ -1,7 +1,8 @@
 """Backward recursions over the response tokens of (packed) rows, without a loop over tokens or rows.
 
-Both GAE and the λ-return are first-order linear recursions x_t = b_t + a·x_{t+1} that start at the last response token
-of a sample and never cross into the next one. This module knows where samples begin and end, and solves the recursion.
+Both GAE and the λ-return are first-order linear recursions x_t = b_t + a·x_{t+1} that start at the last
+response token of a sample and never cross into the next one. This module knows where samples begin and end,
+and solves the recursion.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-_BLOCK = 32  # tokens solved by one triangular product; the fastest of 16, 32, 64, 128 at T=2048 on one CPU core
+_BLOCK = (
+    32  # tokens solved by one triangular product; the fastest of 16, 32, 64, 128 at T=2048 on one CPU core
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,9 @@ class ResponseSpans:
 
     @property
     def before_first_BT(self) -> Tensor:
-        """bool: the last prompt token, where there is one: its right neighbour is a first response token of the same segment."""
+        """bool: the last prompt token, where there is one: its right neighbour is a first response token of
+        the same segment.
+        """
         first_BT = self.first_BT
         if self.starts_BT is not None:
             first_BT = first_BT & ~self.starts_BT
@@ -65,7 +70,9 @@ class ResponseSpans:
     def previous(self, values_BT: Tensor, initial_value: float) -> Tensor:
         """V_{t−1}, or `initial_value` where nothing of the same segment precedes t."""
         previous_BT = pad(values_BT[:, :-1], (1, 0), value=initial_value)
-        return previous_BT if self.starts_BT is None else torch.where(self.starts_BT, initial_value, previous_BT)
+        return (
+            previous_BT if self.starts_BT is None else torch.where(self.starts_BT, initial_value, previous_BT)
+        )
 
 
 def response_spans(mask_BT: Tensor, segment_ids_BT: Tensor | None) -> ResponseSpans:
@@ -92,8 +99,8 @@ def response_spans(mask_BT: Tensor, segment_ids_BT: Tensor | None) -> ResponseSp
 def _seen(mask_BT: Tensor, starts_BT: Tensor, position_T: Tensor) -> Tensor:
     """True where the segment of t has a masked position at or before t.
 
-    Segment starts and masked positions are events coded 2t and 2t+1; the latest event up to t is a masked position
-    (odd) exactly if one was seen since the segment began.
+    Segment starts and masked positions are events coded 2t and 2t+1; the latest event up to t is a masked
+    position (odd) exactly if one was seen since the segment began.
     """
     event_BT = (starts_BT | mask_BT) * (2 * position_T) + mask_BT
     return (event_BT.cummax(1).values & 1).bool()
@@ -110,10 +117,11 @@ def solve_backward(terms_BT: Tensor, decay: float, spans: ResponseSpans) -> Tens
     Returns:
         x, float64 [B, T]; exact to a few ulps of the largest partial sum of the row.
 
-    How: (1) rows are cut into blocks of 32 tokens and each block is solved by one product with the triangular matrix
-    a^{j−i}; (2) the blocks' first elements obey the same recursion with decay a^32 and are solved the same way;
-    (3) what follows a block is added to it with a^{distance}; (4) as the sum has so far run across segment boundaries, the
-    part that came from beyond the boundary, a^{e−t}·x_e with e the next segment's start, is taken off again.
+    How: (1) rows are cut into blocks of 32 tokens and each block is solved by one product with the triangular
+    matrix a^{j−i}; (2) the blocks' first elements obey the same recursion with decay a^32 and are solved the
+    same way; (3) what follows a block is added to it with a^{distance}; (4) as the sum has so far run across
+    segment boundaries, the part that came from beyond the boundary, a^{e−t}·x_e with e the next segment's
+    start, is taken off again.
 
     Example (decay ½, segments [0 0 1]): b = [1 1 4] → (1–3) [2.5 3 4] → (4) minus [¼·4 ½·4 0] = [1.5 1 4].
     """
@@ -138,7 +146,8 @@ def solve_backward(terms_BT: Tensor, decay: float, spans: ResponseSpans) -> Tens
 
 @lru_cache(maxsize=16)
 def _decay_tables(decay: float, size: int, blocks: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Within blocks: M[j, i] = a^{j−i} for j ≥ i. Between blocks: N[c, b] = (a^size)^{c−b−1} for c > b. Powers a^0, a^1, ….
+    """Within blocks: M[j, i] = a^{j−i} for j ≥ i. Between blocks: N[c, b] = (a^size)^{c−b−1} for c > b.
+    Powers a^0, a^1, ….
 
     Kept between calls: a run uses one decay and few lengths. Treat the tensors as constants.
     """

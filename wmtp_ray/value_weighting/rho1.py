@@ -1,4 +1,6 @@
-"""Rho-1: train only on the tokens whose loss exceeds a reference model's the most (Lin et al., arXiv 2404.07965)."""
+"""Rho-1: train only on the tokens whose loss exceeds a reference model's the most (Lin et al., arXiv
+2404.07965).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ import torch
 from torch import Tensor
 
 from wmtp_ray.errors import ConfigError, DataError
-from wmtp_ray.value_weighting.finite import require_finite
+from wmtp_ray.value_weighting.checks import require_finite, require_same_shape
 
 SelectionMode = Literal["signed", "absolute", "difficult"]
 
@@ -24,22 +26,25 @@ def rho1_weights(
 ) -> Tensor:
     """w ∈ {0, 1}: 1 on exactly ⌈k_percent·n_k⌉ of head k's n_k valid targets, those with the largest score.
 
-    score = CE_policy − CE_reference ("signed"), its absolute value ("absolute"), or CE_reference alone ("difficult").
+    score = CE_policy − CE_reference ("signed"), its absolute value ("absolute"), or CE_reference alone
+    ("difficult").
 
     Args:
         policy_ce: [B, T, K] cross-entropy of head k at position t for its target y_{t+k}.
         reference_ce: [B, T, K] the reference model's for the same target (it predicts y_{t+k} from t+k−1:
             `wmtp_ray.losses.per_head` turns per-token losses into this shape).
         valid: [B, T, K] bool, where head k has a target.
-        k_percent: share to keep, in (0, 1]; read as the decimal it is written as, so 0.1 of 30 is 3 and not ⌈3.0000000000000004⌉.
+        k_percent: share to keep, in (0, 1]; read as the decimal it is written as, so 0.1 of 30 is 3 and not
+            ⌈3.0000000000000004⌉.
         mode: see above.
 
     Returns:
-        float32 [B, T, K]; 0 where not valid. Selection runs over the whole micro-batch, per head; ties go to the earlier
-        position (rows in order, then tokens), so the result does not depend on the sort.
+        float32 [B, T, K]; 0 where not valid. Selection runs over the whole micro-batch, per head; ties go to
+        the earlier position (rows in order, then tokens), so the result does not depend on the sort.
 
     Raises:
-        DataError: a cross-entropy that decides is NaN or infinite; names row, position and head. Shapes disagree.
+        DataError: a cross-entropy that decides is NaN or infinite; names row, position and head. Shapes
+            disagree.
         ConfigError: k_percent or mode out of range.
 
     Waits for the device once, for the check.
@@ -50,11 +55,9 @@ def rho1_weights(
         raise ConfigError(f"k_percent is {k_percent}; it must lie in (0, 1]")
     if mode not in get_args(SelectionMode):
         raise ConfigError(f"mode is {mode!r}; choose one of {', '.join(get_args(SelectionMode))}")
-    if not policy_ce.shape == reference_ce.shape == valid.shape or valid.dim() != 3:
-        raise DataError(
-            f"policy_ce {list(policy_ce.shape)}, reference_ce {list(reference_ce.shape)} and valid {list(valid.shape)} "
-            "must have one shape [B, T, K]"
-        )
+    require_same_shape(policy_ce=policy_ce, reference_ce=reference_ce, valid=valid)
+    if valid.dim() != 3:
+        raise DataError(f"cross-entropies have shape {list(valid.shape)}; give [B, T, K]")
     valid_BTK = valid.bool()
     require_finite(reference_ce, valid_BTK, "reference cross-entropy")
     if mode == "difficult":

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wmtp_ray.errors import DataError
-from wmtp_ray.value_weighting.finite import require_finite
+from wmtp_ray.value_weighting.checks import require_finite, require_same_shape
 
 
 @dataclass(frozen=True)
 class WeightStatistics:
     """Summary of N weights. Without any weight every number is 0.
 
-    `effective_sample_size` is the relative one, (Σw)²/(N Σw²) in (0, 1]: the share of tokens that would carry as much
-    information at equal weights (Kish); about 0.65 for the default weights of normal advantages.
-    `entropy` is −Σp ln p / ln N with p = w/Σw: 1 for equal weights (and for a single one), towards 0 if few dominate.
+    `effective_sample_size` is the relative one, (Σw)²/(N Σw²) in (0, 1]: the share of tokens that would carry
+    as much information at equal weights (Kish); about 0.65 for the default weights of normal advantages.
+    `entropy` is −Σp ln p / ln N with p = w/Σw: 1 for equal weights (and for a single one), towards 0 if few
+    dominate.
     """
 
     count: int
@@ -47,15 +47,19 @@ class WeightSums:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, weights: Tensor, loss_mask: Tensor, min_weight: float = 0.1, max_weight: float = 3.0) -> WeightSums:
+    def of(
+        cls, weights: Tensor, loss_mask: Tensor, min_weight: float = 0.1, max_weight: float = 3.0
+    ) -> WeightSums:
         """Sums over the mask; see `weight_statistics`. Waits for the device."""
-        if weights.shape != loss_mask.shape:
-            raise DataError(f"weights have shape {list(weights.shape)} and the mask {list(loss_mask.shape)}; they must agree")
+        require_same_shape(weights=weights, loss_mask=loss_mask)
         mask = loss_mask.bool()
         require_finite(weights, mask, "weight")
         # float32 weights meet their clip bounds as float32 numbers; compare there.
         kept = weights[mask]
-        at_min, at_max = int((kept <= kept.new_tensor(min_weight)).sum()), int((kept >= kept.new_tensor(max_weight)).sum())
+        at_min, at_max = (
+            int((kept <= kept.new_tensor(min_weight)).sum()),
+            int((kept >= kept.new_tensor(max_weight)).sum()),
+        )
         kept = kept.double()
         if kept.numel() == 0:
             return cls()
@@ -92,7 +96,11 @@ class WeightSums:
             entropy = effective = 0.0
         else:
             # −Σ p ln p with p = w/S is ln S − Σ w ln w / S.
-            entropy = (math.log(self.sum) - self.sum_w_log_w / self.sum) / math.log(self.count) if self.count > 1 else 1.0
+            entropy = (
+                (math.log(self.sum) - self.sum_w_log_w / self.sum) / math.log(self.count)
+                if self.count > 1
+                else 1.0
+            )
             effective = self.sum**2 / (self.count * self.sum_sq)
         return WeightStatistics(
             count=self.count,
@@ -112,12 +120,13 @@ def weight_statistics(
 ) -> WeightStatistics:
     """Statistics of the weights on the mask (shapes equal, [B, T] or [B, T, K]).
 
-    `min_weight` and `max_weight` are the clip bounds whose shares are reported; give weights from before `mean_one`, which
-    moves them off the bounds.
+    `min_weight` and `max_weight` are the clip bounds whose shares are reported; give weights from before
+    `mean_one`, which moves them off the bounds.
 
     Raises:
         DataError: a weight on the mask is NaN or infinite; names row and position.
 
-    Example: weights [.1, 1, 3] → mean 1.3667, share_at_min = share_at_max = 1/3, effective_sample_size 16.81/(3·10.01) = .5598.
+    Example: weights [.1, 1, 3] → mean 1.3667, share_at_min = share_at_max = 1/3, effective_sample_size
+    16.81/(3·10.01) = .5598.
     """
     return WeightSums.of(weights, loss_mask, min_weight, max_weight).statistics()

@@ -1,4 +1,6 @@
-"""From advantages to token weights: whiten, exponentiate, clip, normalise (SPEC: w = clip(exp(A_norm/β), lo, hi) · mask)."""
+"""From advantages to token weights: whiten, exponentiate, clip, normalise (SPEC: w = clip(exp(A_norm/β), lo,
+hi) · mask).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ import torch
 from torch import Tensor
 
 from wmtp_ray.errors import ConfigError, DataError
-from wmtp_ray.value_weighting.finite import require_finite
+from wmtp_ray.value_weighting.checks import require_finite, require_same_shape
 
 Normalize = Literal["none", "mean_one"]
 
@@ -24,7 +26,8 @@ def build_weights(
     external_std: float | None = None,
     normalize: Normalize = "none",
 ) -> Tensor:
-    """Advantage-weighted regression weights: A_norm = (A − μ)/(σ + 1e−8); w = clip(exp(A_norm/β), min, max) · mask.
+    """Advantage-weighted regression weights: A_norm = (A − μ)/(σ + 1e−8); w = clip(exp(A_norm/β), min, max) ·
+    mask.
 
     The exponential form is that of AWR (Peng et al., arXiv 1910.00177), with whitened advantages.
 
@@ -33,10 +36,11 @@ def build_weights(
         loss_mask: same shape, non-zero on response tokens.
         beta: temperature β > 0.
         min_weight, max_weight: clip bounds, 0 ≤ min ≤ max.
-        external_mean, external_std: μ and σ of the EMA, both or neither. Neither: masked mean and unbiased standard deviation
-            of these advantages, and w = mask if fewer than two tokens are valid.
-        normalize: "mean_one" then divides by the mean weight over the mask, so that the weights average 1. (For a loss with
-            several heads over a step of several micro-batches use `mean_one_scales` instead.)
+        external_mean, external_std: μ and σ of the EMA, both or neither. Neither: masked mean and unbiased
+            standard deviation of these advantages, and w = mask if fewer than two tokens are valid.
+        normalize: "mean_one" then divides by the mean weight over the mask, so that the weights average 1.
+            (For a loss with several heads over a step of several micro-batches use `mean_one_scales`
+            instead.)
 
     Returns:
         float32, shape of `td_errors`, 0 off the mask, never NaN.
@@ -50,8 +54,7 @@ def build_weights(
     Example (β=1, μ=0, σ=1): A = [0, ln 2, 5] gives w = [1, 2, 3 (clipped)], and with "mean_one" [.5, 1, 1.5].
     """
     _check_parameters(beta, min_weight, max_weight, external_mean, external_std, normalize)
-    if td_errors.shape != loss_mask.shape:
-        raise DataError(f"advantages have shape {list(td_errors.shape)} and the mask {list(loss_mask.shape)}; they must agree")
+    require_same_shape(td_errors=td_errors, loss_mask=loss_mask)
     mask = loss_mask.bool()
     require_finite(td_errors, mask, "advantage")
     advantages = torch.where(mask, td_errors, 0.0).double()
@@ -93,8 +96,8 @@ def mean_one_scales(weight_sums_K: Tensor, target_counts_K: Tensor) -> Tensor:
     if bool(unusable.any()):
         head = int(unusable.nonzero()[0])
         raise DataError(
-            f"the weights of head {head + 1} sum to {float(sums_K[head])} over {int(counts_K[head])} targets and cannot be "
-            "scaled to mean one; use normalize: none, or a positive lower clip bound"
+            f"the weights of head {head + 1} sum to {float(sums_K[head])} over {int(counts_K[head])} targets "
+            "and cannot be scaled to mean one; use normalize: none, or a positive lower clip bound"
         )
     return torch.where(used_K, counts_K / sums_K, 1.0)
 
@@ -102,10 +105,12 @@ def mean_one_scales(weight_sums_K: Tensor, target_counts_K: Tensor) -> Tensor:
 def with_eos_weight_one(weights_BT: Tensor, labels_BT: Tensor, eos_token_id: int) -> Tensor:
     """`eos_weight: one`: weight 1 on EOS targets, so that a comparison does not measure who learnt to stop.
 
-    Args and result are [B, T], indexed by the token itself (not by the position that predicts it).
+    Args and result are [B, T], indexed by the token itself (not by the position that predicts it). A
+    selection per position and head ([B, T, K], Rho-1) has no such weight and is refused.
 
     Example: weights [.3 2. 1.7], labels [5 6 eos] → [.3 2. 1.].
     """
+    require_same_shape(weights=weights_BT, labels=labels_BT)
     return torch.where(labels_BT == eos_token_id, 1.0, weights_BT)
 
 
@@ -120,11 +125,15 @@ def _check_parameters(
     if not 0.0 < beta < float("inf"):
         raise ConfigError(f"beta (β) is {beta}; it must be positive and finite")
     if not 0.0 <= min_weight <= max_weight < float("inf"):
-        raise ConfigError(f"clip bounds are [{min_weight}, {max_weight}]; give 0 ≤ min_weight ≤ max_weight < ∞")
+        raise ConfigError(
+            f"clip bounds are [{min_weight}, {max_weight}]; give 0 ≤ min_weight ≤ max_weight < ∞"
+        )
     if normalize not in ("none", "mean_one"):
         raise ConfigError(f"normalize is {normalize!r}; choose none or mean_one")
     if (external_mean is None) != (external_std is None):
-        raise ConfigError("give external_mean and external_std together (the EMA's), or neither (this batch's own)")
+        raise ConfigError(
+            "give external_mean and external_std together (the EMA's), or neither (this batch's own)"
+        )
     if external_mean is not None and not abs(external_mean) < float("inf"):
         raise ConfigError(f"external_mean is {external_mean}; it must be finite")
     if external_std is not None and not 0.0 <= external_std < float("inf"):
