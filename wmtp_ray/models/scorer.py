@@ -36,7 +36,9 @@ class Segment:
 def segments_of(batch: PackedBatch) -> list[Segment]:
     """The samples of a batch, in the order of `batch.sample_ids`."""
     segments = []
-    for row, (ids, mask) in enumerate(zip(batch.segment_ids.numpy(), batch.response_mask.numpy(), strict=True)):
+    for row, (ids, mask) in enumerate(
+        zip(batch.segment_ids.numpy(), batch.response_mask.numpy(), strict=True)
+    ):
         for segment in range(ids.max() + 1):
             positions = np.flatnonzero(ids == segment)
             start, end = int(positions[0]), int(positions[-1]) + 1
@@ -74,7 +76,9 @@ def score_keys(batch: PackedBatch, scorer: str) -> list[bytes]:
     for segment in segments_of(batch):
         digest = hashlib.sha256(scorer.encode())
         digest.update((segment.response_start - segment.start).to_bytes(4, "little"))
-        digest.update(batch.input_ids[segment.row, segment.start : segment.end].numpy().astype("<i4").tobytes())
+        digest.update(
+            batch.input_ids[segment.row, segment.start : segment.end].numpy().astype("<i4").tobytes()
+        )
         keys.append(digest.digest())
     return keys
 

@@ -58,13 +58,16 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
         aside.replace(path)
     except OSError as error:
         aside.unlink(missing_ok=True)
-        raise StorageError(f"cannot write {path}: {error.strerror or error}; free space or change storage.root") from error
+        raise StorageError(
+            f"cannot write {path}: {error.strerror or error}; free space or change storage.root"
+        ) from error
 
 
 def _files_below(directory: Path) -> dict[str, FileEntry]:
     paths = sorted(p for p in directory.rglob("*") if p.is_file() and p != directory / MANIFEST_NAME)
     return {
-        p.relative_to(directory).as_posix(): FileEntry(bytes=p.stat().st_size, sha256=sha256_of_file(p)) for p in paths
+        p.relative_to(directory).as_posix(): FileEntry(bytes=p.stat().st_size, sha256=sha256_of_file(p))
+        for p in paths
     }
 
 
@@ -90,7 +93,9 @@ def read_manifest(directory: Path, kind: str) -> Manifest:
     try:
         manifest = Manifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise StorageError(f"{path} is not a manifest ({error.error_count()} errors); make the {kind} again") from error
+        raise StorageError(
+            f"{path} is not a manifest ({error.error_count()} errors); make the {kind} again"
+        ) from error
     if manifest.kind != kind:
         raise StorageError(f"{directory} is a {manifest.kind}, not a {kind}; name another directory")
     return manifest
@@ -104,7 +109,11 @@ def verify_manifest(directory: Path, kind: str) -> Manifest:
         if not path.is_file():
             raise StorageError(f"{kind} {directory}: {name} is missing; make the {kind} again")
         if path.stat().st_size != entry.bytes or sha256_of_file(path) != entry.sha256:
-            raise StorageError(f"{kind} {directory}: {name} changed since its manifest; make the {kind} again")
+            raise StorageError(
+                f"{kind} {directory}: {name} changed since its manifest; make the {kind} again"
+            )
     if _fingerprint(manifest.kind, manifest.facts, manifest.files) != manifest.fingerprint:
-        raise StorageError(f"{directory / MANIFEST_NAME} was edited: its fingerprint does not match; make the {kind} again")
+        raise StorageError(
+            f"{directory / MANIFEST_NAME} was edited: its fingerprint does not match; make the {kind} again"
+        )
     return manifest

@@ -1,0 +1,51 @@
+"""A frozen value model that scores packed micro-batches. The driver of a run owns a pool of these named actors; train
+workers call them ahead of training. The model is loaded at the first score that the cache does not have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import ray
+import torch
+from ray.actor import ActorHandle
+
+from wmtp_ray.data.batch import PackedBatch
+from wmtp_ray.models.scorer import join_values, score, score_keys
+from wmtp_ray.models.value_model import KIND, ValueModel
+from wmtp_ray.storage import read_manifest
+
+
+class CriticActor:
+    """Scores with the critic exported at `directory`, asking `cache` (a `ScoreCache` actor) first."""
+
+    def __init__(self, directory: str, cache: ActorHandle, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self._directory = Path(directory)
+        self._cache = cache
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._scorer = f"{read_manifest(self._directory, KIND).fingerprint}/transformers/{self._device.type}"
+        self._model: ValueModel | None = None
+        self._forwards = 0
+
+    def score(self, batch: PackedBatch) -> np.ndarray:
+        """Values [R, T] float32 of one micro-batch. One miss rescores the whole micro-batch, so that a value never
+        depends on what happened to be cached; where another writer was first, its value is used."""
+        keys = score_keys(batch, self._scorer)
+        stored: list[bytes | None] = ray.get(self._cache.get.remote(keys))
+        if None in stored:
+            samples = [scores.tobytes() for scores in score(self._load(), batch, self._device)]
+            self._forwards += 1
+            stored = ray.get(self._cache.put.remote(keys, samples))
+        return join_values(
+            [np.frombuffer(s, dtype=np.float32) for s in stored if s is not None], batch
+        ).numpy()
+
+    def forwards(self) -> int:
+        """Micro-batches that this actor passed through the model since it started."""
+        return self._forwards
+
+    def _load(self) -> ValueModel:
+        if self._model is None:
+            self._model = ValueModel.load(self._directory).to(self._device).eval()
+        return self._model

@@ -1,0 +1,32 @@
+"""Train the MTP policy with each token weighted by a frozen critic's advantage: WMTP.
+
+Train workers read packed micro-batches in plan order and ask a pool of critic actors for their values ahead of time;
+weight = clip(exp(whitened advantage / beta)), whitened by statistics over the whole step.
+
+Departs from the seed: values are cached, so a second epoch or run costs no critic forward; statistics and target counts
+are those of the whole step on all workers, known before its first backward.
+
+    python jobs/verifiable.py --config configs/quickstart/verifiable.yaml storage.root=/data/wmtp
+    ray job submit --working-dir . -- python jobs/verifiable.py --config configs/production/verifiable.yaml
+"""
+
+from __future__ import annotations
+
+from wmtp_ray.cluster.job import run_training_job
+from wmtp_ray.cluster.policy import PolicySide, critic_use
+from wmtp_ray.config import PolicyJobConfig
+from wmtp_ray.config.command import Flags, run_command
+from wmtp_ray.errors import ConfigError
+
+
+def run(config: PolicyJobConfig, flags: Flags) -> None:
+    """Train and export the critic-weighted policy that `config` describes."""
+    if config.weighting.method != "critic":
+        raise ConfigError(
+            f"weighting.method = {config.weighting.method}: set it to critic, or use jobs/baseline.py"
+        )
+    run_training_job("verifiable", config, PolicySide(config), flags, critic_use(config))
+
+
+if __name__ == "__main__":
+    run_command(PolicyJobConfig, run, __doc__)

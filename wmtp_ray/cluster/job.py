@@ -1,0 +1,152 @@
+"""What every training job does around its objective: plan, check, resume or finish, train, report."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from wmtp_ray.cluster.connect import connected
+from wmtp_ray.cluster.train import CriticUse, logical_cpus, train_on_ray
+from wmtp_ray.cluster.worker import JobSide, WorkerSpec
+from wmtp_ray.config import TrainingJobConfig, dump_yaml
+from wmtp_ray.config.command import Flags
+from wmtp_ray.data.plan import Plan, make_plan
+from wmtp_ray.data.store import SolutionStore
+from wmtp_ray.errors import ModelError, StorageError
+from wmtp_ray.models.fingerprint import model_fingerprint
+from wmtp_ray.models.resolve import resolve_model
+from wmtp_ray.models.tokenizer import load_tokenizer, tokenizer_fingerprint
+from wmtp_ray.storage.runs import RunDirectory
+from wmtp_ray.training.metrics_file import read_metrics
+from wmtp_ray.training.trainer import TrainerConfig
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The store of a job and its plans."""
+
+    store: SolutionStore
+    training: Plan
+    validation: Plan
+
+
+def plan_job(config: TrainingJobConfig) -> Planned:
+    """Open the store and make both plans; `StorageError` or `ConfigError` name what is missing."""
+    path = config.storage.root / "stores" / config.data.store
+    if not path.is_dir():
+        raise StorageError(
+            f"no store {path}; make it with jobs/prepare.py (name: {config.data.store}), or set data.store"
+        )
+    store = SolutionStore.open(path)
+    once = config.data.plan.model_copy(update={"epochs": 1.0, "max_steps": None})
+    return Planned(
+        store=store,
+        training=make_plan(store, config.data.sampling, config.data.plan),
+        validation=make_plan(store, config.data.validation, once),
+    )
+
+
+def run_training_job(
+    job: str, config: TrainingJobConfig, side: JobSide, flags: Flags, critic: CriticUse | None = None
+) -> None:
+    """Train as `config` says, or go on with what an earlier start of the same run left, or show its result.
+
+    `config.model` names the backbone. `critic` must have the backbone's tokenizer.
+    """
+    planned = plan_job(config)
+    if flags.dry_run:
+        return _describe(job, config, planned)
+    run = RunDirectory.open(config.storage.root, job, config, fresh=flags.fresh)
+    if run.result is not None:
+        console.print(f"{run.path.name} is finished (--fresh starts anew):")
+        return _print_result(run.result)
+    backbone = resolve_model(config.model.name, config.storage.root / "models")  # pyright: ignore[reportAttributeAccessIssue]
+    _require_tokenizer(backbone, planned.store)
+    fingerprints = {
+        "plan": planned.training.fingerprint,
+        "store": planned.store.fingerprint,
+        "model": model_fingerprint(backbone),
+    }
+    if critic:
+        fingerprints["critic"] = critic.fingerprint(tokenizer_fingerprint(load_tokenizer(backbone)))
+    planned.training.save(run.plan)
+    planned.validation.save(run.validation_plan)
+    spec = WorkerSpec(
+        job=side,
+        trainer=TrainerConfig(
+            config.seed, config.optimizer, config.schedule, config.checkpoint, config.validation
+        ),
+        cluster=config.cluster,
+        run=run.path,
+        attempt=run.begin_attempt(),
+        store=planned.store.path,
+        tokenizer=backbone,
+        fingerprints=fingerprints,
+    )
+    console.print(f"{run.path.name}: {_plan_line(planned)}")
+    with connected(logical_cpus(spec, critic)):
+        seconds, use = train_on_ray(spec, critic, planned.training.num_steps)
+    result = _result(run, planned, seconds) | ({"critic_forwards": use.forwards} if use else {})
+    run.finish(result)
+    _print_result(result)
+
+
+def _require_tokenizer(backbone: Path, store: SolutionStore) -> None:
+    found = tokenizer_fingerprint(load_tokenizer(backbone))
+    if found != store.tokenizer_fingerprint:
+        raise ModelError(
+            f"the tokenizer of {backbone} is not the one that store {store.path} was prepared with; prepare a store with "
+            "this model's tokenizer, or train a model that has the store's"
+        )
+
+
+def _plan_line(planned: Planned) -> str:
+    plan = planned.training
+    return (
+        f"{plan.num_steps} steps, {plan.useful_tokens} tokens, padding {plan.waste():.1%}; "
+        f"validation on {planned.validation.useful_tokens} tokens of held-out problems"
+    )
+
+
+def _describe(job: str, config: TrainingJobConfig, planned: Planned) -> None:
+    console.print(dump_yaml(config))
+    console.print(f"{job}-{config.name}: {_plan_line(planned)}")
+    for workers in {1, config.cluster.num_workers}:
+        console.print(
+            f"with {workers} workers: padding and waiting {planned.training.waste(workers):.1%} of tokens"
+        )
+
+
+def _result(run: RunDirectory, planned: Planned, seconds: float) -> dict[str, Any]:
+    records = read_metrics(run.metrics)
+    steps = [r for r in records if "tokens" in r]
+    first = next((r for r in records if r["step"] == 0), {})
+    step_seconds = sum(r["seconds"] for r in steps)
+    return {
+        "steps": planned.training.num_steps,
+        "tokens": planned.training.useful_tokens,
+        "seconds": seconds,
+        "tokens_per_second": planned.training.useful_tokens / step_seconds,
+        "score_wait_share": sum(r["score_wait_seconds"] for r in steps) / step_seconds,
+        "before": {k: v for k, v in first.items() if k.startswith("val_")},
+        "after": {k: v for k, v in records[-1].items() if k.startswith("val_")},
+        "last_step": {k: v for k, v in steps[-1].items() if not k.startswith("val_")},
+    }
+
+
+def _print_result(result: dict[str, Any]) -> None:
+    console.print(
+        f"{result['steps']} steps, {result['tokens']} tokens in {result['seconds']:.0f} s "
+        f"({result['tokens_per_second']:.0f} tokens/s while training)"
+    )
+    for name, value in result["after"].items():
+        if isinstance(value, float | int):
+            console.print(f"  {name:28} {result['before'].get(name, float('nan')):10.4f} -> {value:.4f}")
+    extra = {k: v for k, v in result.items() if k in ("score_wait_share", "critic_forwards")}
+    console.print(f"  {json.dumps(extra)}")

@@ -1,0 +1,84 @@
+"""One line of progress: read from the run directory, so that it shows what has really been written."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+
+from wmtp_ray.storage.runs import RunDirectory
+from wmtp_ray.training.metrics_file import read_metrics
+
+EVERY_SECONDS = 1.0
+LINE_EVERY_SECONDS = 15.0
+"""Where the output is no terminal (a submitted job's log), a line is printed this often."""
+
+SHOWN = ("loss", "loss_unweighted", "pairwise_accuracy", "margin", "weight_ess", "tokens_per_second")
+
+
+class Progress:
+    """Shows steps, rate and time left while a training job runs. Use as a context manager."""
+
+    def __init__(
+        self, run: RunDirectory, total_steps: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._run, self._total, self._clock = run, total_steps, clock
+        self._console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._notices = 0
+        self._started = self._printed = clock()
+        self._first: int | None = None
+
+    def __enter__(self) -> Progress:
+        notices = self._run.path / "notices.log"
+        self._notices = len(notices.read_text().splitlines()) if notices.exists() else 0
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        shown = -1
+        while True:
+            stopping = self._stop.wait(EVERY_SECONDS)
+            self._show_notices()
+            records = [r for r in read_metrics(self._run.metrics) if "tokens" in r]
+            done = records[-1]["step"] if records else 0
+            if self._first is None:
+                self._first, self._started = done, self._clock()
+            due = self._console.is_terminal or self._clock() - self._printed >= LINE_EVERY_SECONDS or stopping
+            if done != shown and records and due:
+                shown, self._printed = done, self._clock()
+                end = "\r" if self._console.is_terminal and not stopping else "\n"
+                self._console.print(self._line(records[-1], done), end=end)
+            if stopping:
+                return
+
+    def _show_notices(self) -> None:
+        notices = self._run.path / "notices.log"
+        if notices.exists():
+            lines = notices.read_text().splitlines()
+            for line in lines[self._notices :]:
+                self._console.print(line)
+            self._notices = len(lines)
+
+    def _line(self, record: dict[str, Any], done: int) -> str:
+        values = "  ".join(f"{name} {record[name]:.4g}" for name in SHOWN if name in record)
+        return f"step {done}/{self._total}  {values}  {self._time_left(done)}"
+
+    def _time_left(self, done: int) -> str:
+        since_start = done - (self._first or 0)
+        if done >= self._total or since_start <= 0:
+            return ""
+        seconds = (self._clock() - self._started) / since_start * (self._total - done)
+        return f"{int(seconds // 60)}:{int(seconds % 60):02d} left"

@@ -1,0 +1,123 @@
+"""Ray Data feeds each worker its share of every step, read, tokenised and packed off the training process.
+
+One execution per worker covers all remaining steps. Its rows are in plan order, one row = this rank's micro-batches of
+one optimizer step (micro-batch m of a step belongs to rank m mod world_size), so nothing has to be split or
+equalised between workers and a restart simply builds the rest of the stream anew. Read tasks carry row numbers only.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import pyarrow as pa
+import ray
+from ray.data import Datasource, ReadTask
+from ray.data.block import BlockMetadata
+from ray.exceptions import RayTaskError
+from transformers import PreTrainedTokenizerBase
+
+from wmtp_ray.config.run import ClusterConfig
+from wmtp_ray.data.plan import Plan, PlannedMicroBatch, load_micro_batch
+from wmtp_ray.data.store import SolutionStore
+from wmtp_ray.errors import WMTPError
+from wmtp_ray.models.tokenizer import load_tokenizer
+from wmtp_ray.training.batch import MicroBatch
+
+Share = tuple[int, list[tuple[int, PlannedMicroBatch]]]
+"""A step and one rank's micro-batches of it, by number."""
+
+
+def shares_of(plan: Plan, first_step: int, rank: int, world_size: int) -> list[Share]:
+    """What `rank` computes of every step from `first_step` on; a step may leave a rank with nothing."""
+    return [
+        (
+            step,
+            [
+                (m, planned)
+                for m, planned in enumerate(plan.step(step).micro_batches)
+                if m % world_size == rank
+            ],
+        )
+        for step in range(first_step, plan.num_steps)
+    ]
+
+
+class ShareSource(Datasource):
+    """Reads one rank's shares, `steps_per_read` to a task."""
+
+    def __init__(self, shares: list[Share], store: Path, tokenizer: Path, steps_per_read: int) -> None:
+        self._groups = [shares[i : i + steps_per_read] for i in range(0, len(shares), steps_per_read)]
+        self._store, self._tokenizer = store, tokenizer
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        """Unknown before reading."""
+        return None
+
+    def get_read_tasks(
+        self, parallelism: int, per_task_row_limit: int | None = None, data_context: object = None
+    ) -> list[ReadTask]:
+        """One task per group of steps, whatever `parallelism` asks for: the order of rows is the plan's."""
+        return [self._task(group, per_task_row_limit) for group in self._groups]
+
+    def _task(self, group: list[Share], row_limit: int | None) -> ReadTask:
+        store, tokenizer = self._store, self._tokenizer
+        metadata = BlockMetadata(num_rows=len(group), size_bytes=None, input_files=None, exec_stats=None)
+        return ReadTask(lambda: [_read(group, store, tokenizer)], metadata, per_task_row_limit=row_limit)
+
+
+@lru_cache(maxsize=2)
+def _opened(store: Path, tokenizer: Path) -> tuple[SolutionStore, PreTrainedTokenizerBase]:
+    return SolutionStore.open(store, check="sizes"), load_tokenizer(
+        tokenizer
+    )  # the driver checked the hashes
+
+
+def _read(group: list[Share], store_path: Path, tokenizer_path: Path) -> pa.Table:
+    store, tokenizer = _opened(store_path, tokenizer_path)
+    shares = [
+        [(number, planned, load_micro_batch(store, tokenizer, planned)) for number, planned in micro_batches]
+        for _, micro_batches in group
+    ]
+    return pa.table({"step": [step for step, _ in group], "share": [pickle.dumps(share) for share in shares]})
+
+
+class PlanStream:
+    """A worker's iterator over its micro-batches, step by step, in plan order."""
+
+    def __init__(
+        self, store: Path, tokenizer: Path, rank: int, world_size: int, cluster: ClusterConfig
+    ) -> None:
+        self._store, self._tokenizer = store, tokenizer
+        self._rank, self._world_size = rank, world_size
+        self._cluster = cluster
+
+    def __call__(self, plan: Plan, first_step: int) -> Iterator[list[MicroBatch]]:
+        """This rank's micro-batches of step `first_step`, of the next step, ... to the plan's end."""
+        shares = shares_of(plan, first_step, self._rank, self._world_size)
+        if not shares:
+            return
+        source = ShareSource(shares, self._store, self._tokenizer, self._cluster.steps_per_read)
+        rows = ray.data.read_datasource(source, num_cpus=self._cluster.read_cpus).iter_rows()
+        try:
+            for (expected, _), row in zip(shares, rows, strict=True):
+                if row["step"] != expected:
+                    raise RuntimeError(
+                        f"the stream gave step {row['step']} where the plan has step {expected}"
+                    )
+                yield [MicroBatch(n, planned, batch) for n, planned, batch in pickle.loads(row["share"])]
+        except RayTaskError as error:
+            if isinstance(error.cause, WMTPError):
+                raise error.cause from None
+            raise
+
+
+def configure_streams() -> None:
+    """Settings of Ray Data that the promises of the plan rest on; call once in a process before streaming."""
+    context = ray.data.DataContext.get_current()
+    context.execution_options.preserve_order = True
+    context.max_errored_blocks = 0
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False

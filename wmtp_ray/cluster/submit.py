@@ -1,0 +1,49 @@
+"""Submit a stage as `ray job submit --working-dir . -- python jobs/NAME.py ...` does, and show its log."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ray.job_submission import JobStatus, JobSubmissionClient
+
+from wmtp_ray.errors import InfraError
+from wmtp_ray.storage.runs import commit
+
+KEPT_OUT = [".git", ".venv", ".wmtp", "tests", "docs", "benchmarks", "**/__pycache__"]
+"""Parts of a checkout that no job needs on the cluster."""
+
+
+def submit(address: str, checkout: Path, arguments: Sequence[str]) -> None:
+    """Run `python ARGUMENTS` from a copy of `checkout` on the cluster, with its log on this terminal.
+
+    Raises `InfraError` where the job did not succeed. Interrupted, it stops the job.
+    """
+    client = JobSubmissionClient(address)
+    entrypoint = shlex.join([sys.executable, *arguments])
+    job = client.submit_job(
+        entrypoint=entrypoint,
+        runtime_env={
+            "working_dir": str(checkout),
+            "excludes": KEPT_OUT,
+            "env_vars": {"WMTP_COMMIT": commit(), "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "0")},
+        },
+    )
+    try:
+        asyncio.run(_show(client, job))
+    except BaseException:
+        client.stop_job(job)
+        raise
+    status = client.get_job_status(job)
+    if status != JobStatus.SUCCEEDED:
+        raise InfraError(f"job {job} ({shlex.join(arguments)}) ended as {status}; its log is above")
+
+
+async def _show(client: JobSubmissionClient, job: str) -> None:
+    async for text in client.tail_job_logs(job):
+        sys.stdout.write(text)
+        sys.stdout.flush()

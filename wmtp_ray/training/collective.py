@@ -1,0 +1,79 @@
+"""What ranks do together: sums and barriers. The same code runs in one process without torch.distributed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from wmtp_ray.errors import InfraError
+
+T = TypeVar("T")
+
+
+class Collective:
+    """The group of train workers, or a group of one where torch.distributed is not initialised."""
+
+    def __init__(self) -> None:
+        self.distributed = dist.is_available() and dist.is_initialized()
+        self.rank = dist.get_rank() if self.distributed else 0
+        self.world_size = dist.get_world_size() if self.distributed else 1
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of `values` (any shape and dtype, the same on every rank) over ranks; a new tensor."""
+        total = values.clone()
+        if self.distributed:
+            with _peers():
+                dist.all_reduce(total)
+        return total
+
+    def gather(self, value: T) -> list[T]:
+        """Every rank's `value` (picklable, small), in the order of ranks."""
+        if not self.distributed:
+            return [value]
+        values: list[T | None] = [None] * self.world_size
+        with _peers():
+            dist.all_gather_object(values, value)
+        return values  # pyright: ignore[reportReturnType]
+
+    def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """Replace every parameter's gradient by its sum over ranks; a rank without one counts as zero.
+
+        One flat buffer per dtype, reduced once per optimizer step. DistributedDataParallel is not used: its hooks
+        expect one backward per forward, while each MTP head here runs its own backward (see `PolicyObjective`).
+        """
+        parameters = list(parameters)
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        if not self.distributed:
+            return
+        by_dtype: dict[torch.dtype, list[Tensor]] = {}
+        for parameter in parameters:
+            assert parameter.grad is not None
+            by_dtype.setdefault(parameter.grad.dtype, []).append(parameter.grad)
+        for gradients in by_dtype.values():
+            flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+            with _peers():
+                dist.all_reduce(flat)
+            for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+                gradient.copy_(part.view_as(gradient))
+
+    def barrier(self) -> None:
+        """Wait for every rank."""
+        if self.distributed:
+            with _peers():
+                dist.barrier()
+
+
+@contextmanager
+def _peers() -> Iterator[None]:
+    """A rank that fails takes the others' collectives with it: theirs is an `InfraError`, not a fault of their own."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise InfraError(f"another train worker is gone: {error}") from error

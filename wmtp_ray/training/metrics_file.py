@@ -1,0 +1,35 @@
+"""`metrics.jsonl`: one JSON object per optimizer step or validation, each step exactly once also after a resume."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from wmtp_ray.storage.manifest import write_bytes_atomically
+
+
+class MetricsFile:
+    """Appends records; opening it at step n drops what an interrupted attempt wrote beyond n."""
+
+    def __init__(self, path: Path, steps_done: int) -> None:
+        kept = [r for r in read_metrics(path) if r["step"] <= steps_done]
+        write_bytes_atomically(path, "".join(json.dumps(r) + "\n" for r in kept).encode())
+        self._file = path.open("a", encoding="utf-8")
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Write one record and hand it to the operating system at once."""
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """All whole records of the file; a last line without its end (a killed writer) is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]
