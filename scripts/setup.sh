@@ -52,16 +52,16 @@ make_venv() {
 
 # pip with all its chatter in the log; a line now and then shows that it is alive.
 pip_install() {
-  local pid started=$SECONDS next=$((SECONDS + 20))
+  local pid next=$((SECONDS + 20))
   "$venv/bin/python" -m pip install -qq --no-input --disable-pip-version-check --no-warn-script-location \
-    --root-user-action=ignore --no-deps --log "$log" "$@" >/dev/null 2>"$errors" &
+    --root-user-action=ignore --no-deps --no-compile --log "$log" "$@" >/dev/null 2>"$errors" &
   pid=$!
   trap 'kill "$pid"; exit 130' INT TERM
   while kill -0 "$pid" 2>/dev/null; do
     if [ "$SECONDS" -ge "$next" ]; then
       next=$((next + 20))
-      printf 'setup: %d s, %d of %d packages fetched, %d installed\n' $((SECONDS - started)) \
-        "$(grep -c ' Collecting ' "$log" || true)" "$(grep -c '==' "$lock")" \
+      printf 'setup: %d s, %d of %d packages fetched, %d installed\n' $((SECONDS - begun)) \
+        "$(grep -cE ' Added .* to build tracker' "$log" || true)" "$(grep -c '==' "$lock")" \
         "$(find "$venv"/lib/python3.11/site-packages -maxdepth 1 -name '*.dist-info' | wc -l)"
     fi
     sleep 0.2
@@ -88,7 +88,7 @@ fi
 [ "$(uname -sm)" = 'Linux x86_64' ] ||
   fail "the lock is made for Linux on x86-64, this is $(uname -sm); install by hand with: pip install -e '.[cpu]'"
 
-started=$SECONDS
+readonly begun=$SECONDS
 # Half a .venv (set-up interrupted), one of another Python, or a moved checkout: begin again. A .venv of an older lock
 # is brought up to date.
 if [ -e "$unfinished" ] || [ ! -d "$venv/lib/python3.11" ] || ! head -n 3 "$venv/bin/pip" | grep -qF "$PWD/$venv/bin/"; then
@@ -106,6 +106,8 @@ if ! pip_install "$torch"; then
 fi
 pip_install -r "$lock" || fail_of_pip 'cannot install the lock'
 pip_install --no-build-isolation --editable . || fail_of_pip 'cannot install this project'
+# With all cores, where pip would use one; some packages hold templates that are no Python, hence the silence.
+"$venv/bin/python" -m compileall -qq -j 0 -x '/tests?/' "$venv/lib/python3.11/site-packages" || true
 rm -f "$unfinished"
 wanted >"$stamp"
-printf 'setup: done in %d s\n' $((SECONDS - started))
+printf 'setup: done in %d s\n' $((SECONDS - begun))
