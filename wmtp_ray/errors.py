@@ -1,4 +1,4 @@
-"""The exceptions of the project: one hierarchy, each also a standard type, each picklable (Ray sends them between processes).
+"""One hierarchy of exceptions, each also a standard type, each picklable (Ray sends them between processes).
 
 Every message names the value, the place it came from and the remedy. Jobs print it as one line and exit with a code
 other than 0; anything that is not a `WMTPError` is a bug and keeps its traceback.

@@ -101,7 +101,7 @@ def _require_tokenizer(backbone: Path, store: SolutionStore) -> None:
     found = tokenizer_fingerprint(load_tokenizer(backbone))
     if found != store.tokenizer_fingerprint:
         raise ModelError(
-            f"the tokenizer of {backbone} is not the one that store {store.path} was prepared with; prepare a store with "
+            f"the tokenizer of {backbone} is not the one that store {store.path} was prepared with; prepare one with "
             "this model's tokenizer, or train a model that has the store's"
         )
 

@@ -14,10 +14,10 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import ray
 import torch
-from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayTaskError
 
 from actors.cache import CacheCounts, ScoreCache
@@ -42,7 +42,7 @@ class ScorePool:
     """The actors of one run. `names` is what workers need to find them."""
 
     def __init__(self, run: str, critic: Path, cache_file: Path, config: CriticPoolConfig) -> None:
-        self._cache: ActorHandle = (
+        self._cache: Any = (
             ray.remote(ScoreCache)
             .options(
                 num_cpus=0, max_restarts=RESTARTS_WITHOUT_LIMIT, max_task_retries=config.max_task_retries
@@ -50,7 +50,7 @@ class ScorePool:
             .remote(str(cache_file), config.cache_bytes)
         )
         self.names = [f"critic-{run}-{i}" for i in range(config.actors)]
-        self._critics: list[ActorHandle] = [
+        self._critics: list[Any] = [
             ray.remote(CriticActor)
             .options(
                 name=name,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import ray.train
+import ray.train.torch
 import torch
 from ray.exceptions import RayError
 

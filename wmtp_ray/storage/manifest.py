@@ -102,7 +102,7 @@ def read_manifest(directory: Path, kind: str) -> Manifest:
 
 
 def verify_manifest(directory: Path, kind: str) -> Manifest:
-    """As `read_manifest`, and every file has the size and hash recorded; `StorageError` names the first that differs."""
+    """`read_manifest`, and every file has the size and hash recorded; `StorageError` names the first that differs."""
     manifest = read_manifest(directory, kind)
     for name, entry in manifest.files.items():
         path = directory / name
@@ -114,6 +114,6 @@ def verify_manifest(directory: Path, kind: str) -> Manifest:
             )
     if _fingerprint(manifest.kind, manifest.facts, manifest.files) != manifest.fingerprint:
         raise StorageError(
-            f"{directory / MANIFEST_NAME} was edited: its fingerprint does not match; make the {kind} again"
+            f"{directory / MANIFEST_NAME} was edited (its fingerprint differs); make the {kind} again"
         )
     return manifest

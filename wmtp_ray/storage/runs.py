@@ -1,7 +1,7 @@
-"""Run directories: one per (job, name) under the storage root; the same command on an unfinished one resumes it.
+"""Run directories: one per (job, name) under the storage root; the same command resumes an unfinished one.
 
 ```
-<root>/runs/<job>-<name>/  config.yaml  environment.json  plan.parquet  metrics.jsonl  checkpoints/  export/  result.json
+<root>/runs/<job>-<name>/  config.yaml environment.json  plan.parquet  metrics.jsonl  checkpoints/  export/  result.json
 ```
 `result.json`, written last, marks a finished run.
 """

@@ -3,10 +3,10 @@ critic's ranking loss are its implementations."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from wmtp_ray.data.plan import PlannedStep
 from wmtp_ray.training.batch import MicroBatch
@@ -14,6 +14,22 @@ from wmtp_ray.training.collective import Collective
 
 Metrics = dict[str, float | list[float]]
 """Numbers by name; a histogram is a list."""
+
+
+class TrainableModel(Protocol):
+    """What the trainer asks of a model: an `nn.Module` that knows which of its tensors a checkpoint keeps."""
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+    def train(self, mode: bool = True) -> Any: ...
+
+    def eval(self) -> Any: ...
+
+    def trainable_parameters(self) -> dict[str, nn.Parameter]: ...
+
+    def trainable_state_dict(self) -> dict[str, Tensor]: ...
+
+    def load_trainable_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
 
 
 class Objective(Protocol):
@@ -24,9 +40,13 @@ class Objective(Protocol):
     ranks is the gradient of the step's loss.
     """
 
-    model: nn.Module
-    needs_values: bool
-    """Whether micro-batches must carry the frozen critic's values."""
+    @property
+    def model(self) -> TrainableModel: ...
+
+    @property
+    def needs_values(self) -> bool:
+        """Whether micro-batches must carry the frozen critic's values."""
+        ...
 
     def prepare(self, step: PlannedStep, mine: Sequence[MicroBatch], collective: Collective) -> None: ...
 

@@ -1,6 +1,6 @@
 """The training loop: plain PyTorch, one for every job, in one process or many.
 
-    restore ─► validate ─► [ share of a step ─► prepare ─► backward each ─► sum gradients ─► update ─► log ]* ─► validate
+    restore ─► validate ─► [ share of a step ─► prepare ─► backward each ─► sum gradients ─► update ]* ─► validate
 
 The rows of a step come from the plan, so what a step computes does not depend on the number of ranks: each sums its
 own micro-batches, and gradients and statistics are summed over ranks.
@@ -26,7 +26,7 @@ from wmtp_ray.training.checkpoint import TrainingState, load_latest, save_checkp
 from wmtp_ray.training.collective import Collective
 from wmtp_ray.training.metrics_file import MetricsFile
 from wmtp_ray.training.objective import Metrics, Objective
-from wmtp_ray.training.optimizer import build_optimizer, trainable
+from wmtp_ray.training.optimizer import build_optimizer
 from wmtp_ray.training.schedule import build_schedule
 
 
@@ -105,7 +105,7 @@ class Trainer:
         for micro_batch in mine:
             torch.manual_seed(_generator_seed(self.config.seed, self._steps_done, micro_batch.number))
             self.objective.backward(micro_batch)
-        parameters = trainable(self.objective.model)
+        parameters = list(self.objective.model.trainable_parameters().values())
         self.collective.sum_gradients(parameters)
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.optimizer.max_grad_norm)
         if not torch.isfinite(norm):
@@ -155,7 +155,7 @@ class Trainer:
                 objective=self.objective.state_dict(),
                 fingerprints=self.fingerprints,
             )
-            parameters = self.objective.model.trainable_state_dict()  # pyright: ignore[reportCallIssue]
+            parameters = self.objective.model.trainable_state_dict()
             save_checkpoint(
                 self.run.checkpoints,
                 state,
@@ -171,7 +171,7 @@ class Trainer:
             self.notice(f"passed over a damaged checkpoint: {problem}")
         if checkpoint is None:
             return
-        self.objective.model.load_trainable_state_dict(checkpoint.parameters)  # pyright: ignore[reportCallIssue]
+        self.objective.model.load_trainable_state_dict(checkpoint.parameters)
         self._optimizer.load_state_dict(checkpoint.optimizer)
         self._schedule.load_state_dict(checkpoint.state.schedule)
         self.objective.load_state_dict(checkpoint.state.objective)

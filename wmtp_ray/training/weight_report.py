@@ -35,8 +35,8 @@ class WeightReport:
         )
 
     def metrics(self, collective: Collective) -> Metrics:
-        """Over all ranks: mean, std, min, max, shares at the clip bounds, normalised entropy, effective sample size, mean
-        weight of EOS, and counts in 30 equal bins over [0, 3] (what lies above is in the last)."""
+        """Over all ranks: mean, std, min, max, shares at the bounds, normalised entropy, effective sample size, the
+        mean weight of EOS, and counts in 30 equal bins over [0, 3] (what lies above is in the last)."""
         parts = collective.gather((self._all, self._eos))
         whole = sum((everything for everything, _ in parts), WeightSums()).statistics()
         eos = sum((eos for _, eos in parts), WeightSums()).statistics()

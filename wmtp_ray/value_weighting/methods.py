@@ -20,11 +20,16 @@ from wmtp_ray.value_weighting.weights import build_weights
 class WeightingMethod(Protocol):
     """From what is known about each token of a micro-batch to its weight."""
 
-    needs_values: bool
-    """Whether it reads the frozen critic's values."""
-    ema: AdvantageEMA | None
-    """Statistics of the signal over steps, updated by the trainer with the whole step's sums before `weights`;
-    None = the method whitens nothing."""
+    @property
+    def needs_values(self) -> bool:
+        """Whether it reads the frozen critic's values."""
+        ...
+
+    @property
+    def ema(self) -> AdvantageEMA | None:
+        """Statistics of the signal over steps, updated by the trainer with the whole step's sums before `weights`;
+        None = the method whitens nothing."""
+        ...
 
     def signal(self, batch: PackedBatch, values_RT: Tensor | None) -> Tensor | None:
         """The per-token quantity [R, T] that `ema` follows, None where there is none."""
