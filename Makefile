@@ -14,7 +14,7 @@ setup: ## .venv from requirements/lock.txt (once: about 3 minutes, 5 GB; later: 
 # The command line of Ray must be told of the token that a started cluster asks for.
 quickstart: export RAY_AUTH_MODE ?= token
 quickstart: setup ## the whole main job on this machine: data, critic, baseline, weighted policy, table
-	@$(PY) -m jobs.quickstart storage.root=$(CURDIR)/.wmtp
+	@$(PY) -W ignore -m jobs.quickstart storage.root=$(CURDIR)/.wmtp
 
 test: setup ## the tests (at most 12 minutes on 2 cores)
 	@$(PY) -m pytest

@@ -42,6 +42,14 @@ def load_config(model: type[ConfigT], path: str | Path, overrides: Iterable[str]
     return validate(model, content, str(path))
 
 
+def validate_overrides(model: type[ConfigT], overrides: Iterable[str]) -> ConfigT:
+    """A configuration of defaults and overrides alone, for a command without a file."""
+    content: dict[str, Any] = {}
+    for override in overrides:
+        _apply_override(content, override)
+    return validate(model, content, "command line")
+
+
 def validate(model: type[ConfigT], content: dict[str, Any], place: str) -> ConfigT:
     """`content` as a `model`; `ConfigError` with one clause per problem, `place` first."""
     try:
