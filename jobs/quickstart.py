@@ -23,6 +23,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from jobs.summary import quickstart_summary
 from wmtp_ray.cluster.local import local_ray
 from wmtp_ray.cluster.submit import submit
 from wmtp_ray.config.base import Section
@@ -30,7 +31,6 @@ from wmtp_ray.config.command import quiet_libraries
 from wmtp_ray.config.load import validate_overrides
 from wmtp_ray.config.run import StorageConfig
 from wmtp_ray.errors import WMTPError
-from jobs.summary import quickstart_summary
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 STAGES = {"prepare": 2, "critic": 5, "baseline": 3, "verifiable": 3, "evaluate": 5}

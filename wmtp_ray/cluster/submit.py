@@ -18,12 +18,21 @@ KEPT_OUT = [".git", ".venv", ".wmtp", "tests", "docs", "benchmarks", "**/__pycac
 """Parts of a checkout that no job needs on the cluster."""
 
 
+RAY_OWN_LINES = ("Running entrypoint for job", "Runtime env is setting up")
+
+
 def submit(address: str, checkout: Path, arguments: Sequence[str]) -> None:
     """Run `python ARGUMENTS` from a copy of `checkout` on the cluster, with its log on this terminal.
 
     Raises `InfraError` where the job did not succeed. Interrupted, it stops the job.
     """
-    client = JobSubmissionClient(address)
+    try:
+        client = JobSubmissionClient(address)
+    except (ConnectionError, RuntimeError) as error:
+        raise InfraError(
+            f"cannot submit to the Ray cluster at {address}: {' '.join(str(error).split())[:300]}; start one with "
+            "`ray start --head` (this Ray and Python version), or unset RAY_ADDRESS"
+        ) from error
     entrypoint = shlex.join([sys.executable, *arguments])
     job = client.submit_job(
         entrypoint=entrypoint,
@@ -45,5 +54,6 @@ def submit(address: str, checkout: Path, arguments: Sequence[str]) -> None:
 
 async def _show(client: JobSubmissionClient, job: str) -> None:
     async for text in client.tail_job_logs(job):
-        sys.stdout.write(text)
+        shown = [line for line in text.splitlines(keepends=True) if not any(own in line for own in RAY_OWN_LINES)]
+        sys.stdout.write("".join(shown))
         sys.stdout.flush()

@@ -70,5 +70,7 @@ class CriticPoolConfig(Section):
     """Micro-batches that one worker may have in scoring ahead of training."""
     max_task_retries: PositiveInt = 5
     """How often a call is repeated after its actor died."""
+    cache: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "scores"
+    """Name of the score cache under the storage root; runs that name the same one share their scores."""
     cache_bytes: PositiveInt = 10_000_000_000
     """Bound on the values that the score cache keeps (four bytes per response token)."""
