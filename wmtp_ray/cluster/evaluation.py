@@ -1,0 +1,210 @@
+"""Draw samples and judge them at the same time: engines stream completions, verifiers judge each as it
+arrives.
+
+    engine actor ── completions as they finish ──► driver ──► verifier actor (sandbox) ──► samples.jsonl
+
+Engines that do not fit on the cluster's CPUs or GPUs wait for others to end. An engine that dies is replaced,
+and asked only for what it had not delivered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from actors.sampler import EngineSettings, SamplerActor
+from actors.verifier import VerifierActor
+from wmtp_ray.config.evaluate import EngineConfig, JudgeConfig
+from wmtp_ray.errors import InfraError, WMTPError
+from wmtp_ray.evaluation.benchmarks import Task
+from wmtp_ray.evaluation.samples import JudgedSample, SampleLog
+from wmtp_ray.evaluation.sampling import Completion, Decoding, Request
+from wmtp_ray.evaluation.sandbox import Limits
+from wmtp_ray.evaluation.verify import Verdict
+
+JUDGED_AHEAD = 64
+"""Programs that may wait for a verdict before completions are left waiting."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What one engine is asked for on behalf of one model of the table."""
+
+    model: str
+    adapter: str | None
+    requests: tuple[Request, ...]
+
+
+@dataclass(frozen=True)
+class EngineWork:
+    """One engine and all that it draws, one model after another."""
+
+    settings: EngineSettings
+    draws: tuple[Draw, ...]
+
+
+@dataclass
+class _Stream:
+    """A live engine with what it still has to deliver."""
+
+    work: EngineWork
+    restarts_left: int
+    actor: Any = None
+    completions: Any = None
+    position: int = 0
+    missing: dict[tuple[str, str, int], Request] = field(default_factory=dict)
+
+    @property
+    def draw(self) -> Draw:
+        return self.work.draws[self.position]
+
+
+def draw_and_judge(
+    work: Sequence[EngineWork],
+    tasks: dict[tuple[str, str], Task],
+    decoding: Decoding,
+    engine: EngineConfig,
+    judge: JudgeConfig,
+    log: SampleLog,
+    on_sample: Callable[[JudgedSample], None],
+) -> None:
+    """Do all `work` and append every judged sample to `log`. `tasks` by (benchmark, problem id).
+
+    Raises `InfraError` where an engine dies more often than `engine.max_restarts`, `SandboxError` where a
+    verifier's machine cannot isolate, `DataError` for a prompt that no engine can take.
+    """
+    evaluation = _Evaluation(tasks, decoding, engine, judge, log, on_sample)
+    try:
+        evaluation.run(work)
+    finally:
+        evaluation.close()
+
+
+class _Evaluation:
+    def __init__(
+        self,
+        tasks: dict[tuple[str, str], Task],
+        decoding: Decoding,
+        engine: EngineConfig,
+        judge: JudgeConfig,
+        log: SampleLog,
+        on_sample: Callable[[JudgedSample], None],
+    ) -> None:
+        self._tasks, self._decoding, self._engine = tasks, decoding, engine
+        self._log, self._on_sample = log, on_sample
+        limits = Limits(judge.cpu_seconds, judge.wall_seconds, judge.memory_mb)
+        self._verifiers = [
+            ray.remote(VerifierActor)
+            .options(num_cpus=judge.cpus_per_actor, max_restarts=-1, max_task_retries=3)
+            .remote(limits, judge.fault_retries)
+            for _ in range(judge.actors)
+        ]
+        self._turn = 0
+        self._judging: dict[ray.ObjectRef, tuple[str, Completion]] = {}
+        self._streams: dict[Any, _Stream] = {}
+
+    def run(self, work: Sequence[EngineWork]) -> None:
+        _get(
+            self._verifiers[0].isolation.remote()
+        )  # a machine that cannot isolate is found before the engines load
+        for one in work:
+            stream = _Stream(one, self._engine.max_restarts)
+            self._start(stream)
+            self._ask(stream)
+        while self._streams or self._judging:
+            streams = [] if len(self._judging) >= JUDGED_AHEAD else list(self._streams)
+            ready, _ = ray.wait([*streams, *self._judging], num_returns=1, fetch_local=False)
+            for item in ready:
+                if item in self._streams:
+                    self._advance(item)
+                else:
+                    self._record(item)
+
+    def close(self) -> None:
+        for actor in (*self._verifiers, *(stream.actor for stream in self._streams.values())):
+            ray.kill(actor)
+
+    def _start(self, stream: _Stream) -> None:
+        stream.actor = (
+            ray.remote(SamplerActor)
+            .options(num_cpus=self._engine.cpus_per_actor, num_gpus=self._engine.gpus_per_actor)
+            .remote(stream.work.settings)
+        )
+
+    def _ask(self, stream: _Stream, again: bool = False) -> None:
+        """Ask the stream's engine for its draw, or `again` for what is missing of it."""
+        if not again:
+            stream.missing = {(r.benchmark, r.problem_id, r.sample): r for r in stream.draw.requests}
+        sample = stream.actor.sample.options(num_returns="streaming")
+        completions = sample.remote(list(stream.missing.values()), self._decoding, stream.draw.adapter)
+        self._streams[completions] = stream
+
+    def _advance(self, completions: Any) -> None:
+        """Take one completion of a stream; at its end begin the engine's next draw, or let the engine go."""
+        stream = self._streams[completions]
+        try:
+            completion = _get(next(completions))
+        except StopIteration:
+            del self._streams[completions]
+            assert not stream.missing, f"an engine ended without {len(stream.missing)} samples"
+            stream.position += 1
+            if stream.position < len(stream.work.draws):
+                self._ask(stream)
+            else:
+                ray.kill(stream.actor)
+            return
+        except RayActorError as error:
+            del self._streams[completions]
+            self._replace(stream, error)
+            return
+        del stream.missing[completion.benchmark, completion.problem_id, completion.sample]
+        task = self._tasks[completion.benchmark, completion.problem_id]
+        verifier = self._verifiers[self._turn % len(self._verifiers)]
+        self._turn += 1
+        verdict = verifier.judge.remote(task.program(completion.text), task.tests)
+        self._judging[verdict] = (stream.draw.model, completion)
+
+    def _replace(self, stream: _Stream, error: RayActorError) -> None:
+        if not stream.restarts_left:
+            raise InfraError(
+                f"the engine of {stream.work.settings.model} died {self._engine.max_restarts + 1} times, the last time "
+                f"with {len(stream.missing)} samples missing ({str(error).strip().splitlines()[0]}); give it more "
+                "memory or lower engine.max_batch or engine.cache_gb; see the actor's log"
+            ) from error
+        stream.restarts_left -= 1
+        self._start(stream)
+        self._ask(stream, again=True)
+
+    def _record(self, reference: ray.ObjectRef) -> None:
+        model, completion = self._judging.pop(reference)
+        verdict: Verdict = _get(reference)
+        sample = JudgedSample(
+            model=model,
+            benchmark=completion.benchmark,
+            problem_id=completion.problem_id,
+            sample=completion.sample,
+            text=completion.text,
+            tokens=completion.tokens,
+            cut=completion.cut,
+            status=verdict.status,
+            detail=verdict.detail,
+            cases_passed=verdict.cases_passed,
+            cases=verdict.cases,
+            seconds=round(verdict.seconds, 4),
+        )
+        self._log.append(sample)
+        self._on_sample(sample)
+
+
+def _get(reference: Any) -> Any:
+    """`ray.get`, with a user's mistake as itself and not wrapped in Ray's error."""
+    try:
+        return ray.get(reference)
+    except RayTaskError as error:
+        if isinstance(error.cause, WMTPError):
+            raise error.cause from None
+        raise

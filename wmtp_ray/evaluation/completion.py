@@ -1,0 +1,93 @@
+"""From what a model wrote to a program: continue HumanEval's prompt, or take the response to an instruction."""
+
+from __future__ import annotations
+
+import io
+import re
+import tokenize
+
+STATEMENT_STOPS = tuple(
+    f"\n{start}"
+    for start in (
+        "def ",
+        "class ",
+        "if ",
+        "for ",
+        "while ",
+        "print(",
+        "import ",
+        "from ",
+        "assert ",
+        "@",
+        "```",
+    )
+)
+"""Stop strings of a completion: no function body holds them. They only save tokens; `continue_prompt`
+decides."""
+
+RESPONSE_STOPS = ("\n### Instruction:", "\n### Input:", "\n### Response:")
+"""Stop strings of a response: the model begins another sample."""
+
+_LAYOUT = (
+    tokenize.NL,
+    tokenize.NEWLINE,
+    tokenize.COMMENT,
+    tokenize.INDENT,
+    tokenize.DEDENT,
+    tokenize.ENDMARKER,
+)
+_FENCE = re.compile(r"```[ \t]*(?:python3?|py)?[ \t]*\r?\n(.*?)(?:\r?\n```|\Z)", re.DOTALL | re.IGNORECASE)
+
+
+def continue_prompt(prompt: str, completion: str) -> str:
+    """`prompt + completion`, indentation kept, cut before the next top-level statement.
+
+    A statement is top-level if it starts in column 0 of a line that begins after the prompt; lines inside
+    brackets or multi-line strings start no statement. Text that stops being Python is kept from there on,
+    unless a line in column 0 comes first: what follows a function is often prose.
+
+    >>> continue_prompt("def f(x):\\n", "    return x\\n\\nprint(f(1))\\n")
+    'def f(x):\\n    return x\\n\\n'
+    """
+    program = prompt + completion
+    lines = program.splitlines(keepends=True)
+    first_line = prompt.count("\n") + (0 if prompt.endswith("\n") or not prompt else 1)
+    cut = _next_statement(program, first_line)
+    if cut is None:
+        return program
+    return "".join(lines[:cut])
+
+
+def _next_statement(program: str, first_line: int) -> int | None:
+    """Number (from 0) of the first line ≥ `first_line` where a statement starts in column 0, or None."""
+    reached, at_start = 0, True
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(program).readline):
+            reached = token.end[0]
+            if token.type == tokenize.NEWLINE:
+                at_start = True
+            elif token.type not in _LAYOUT:
+                if at_start and token.start[1] == 0 and token.start[0] - 1 >= first_line:
+                    return token.start[0] - 1
+                at_start = False
+    except (
+        tokenize.TokenError,
+        SyntaxError,
+    ):  # not Python from some line on; IndentationError is a SyntaxError
+        lines = program.splitlines()
+        begin = max(first_line, reached)
+        return next((n for n in range(begin, len(lines)) if re.match(r"[^\s#)\]}]", lines[n])), None)
+    return None
+
+
+def take_response(text: str) -> str:
+    """The program in the response to an instruction: the first fenced block if there is one, else the whole
+    text.
+
+    >>> take_response("Here it is:\\n```python\\nx = 1\\n```\\nDone.")
+    'x = 1\\n'
+    """
+    for stop in RESPONSE_STOPS:
+        text = text.split(stop, 1)[0]
+    fenced = _FENCE.search(text)
+    return f"{fenced.group(1)}\n" if fenced else text

@@ -1,0 +1,75 @@
+"""The result of an evaluation as files and as text on a terminal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+
+from wmtp_ray.evaluation.statistics import Estimate
+from wmtp_ray.evaluation.table import Difference, ResultTable, Row
+from wmtp_ray.storage.manifest import write_bytes_atomically
+
+
+def write_outcome(table: ResultTable, facts: dict[str, str], directory: Path) -> None:
+    """`results.json` (rows, differences, facts) and `results.csv`."""
+    content = table.to_json() | {"facts": facts}
+    write_bytes_atomically(directory / "results.json", json.dumps(content, indent=1).encode())
+    write_bytes_atomically(directory / "results.csv", table.to_csv().encode())
+
+
+def read_outcome(directory: Path) -> ResultTable:
+    """The table that `write_outcome` wrote."""
+    content = json.loads((directory / "results.json").read_text(encoding="utf-8"))
+    rows = tuple(Row(**(row | {"pass_at_k": _by_k(row["pass_at_k"])})) for row in content["rows"])
+    differences = tuple(
+        Difference(**(d | {"estimate": Estimate(**d["estimate"])})) for d in content["differences"]
+    )
+    return ResultTable(rows, differences)
+
+
+def _by_k(estimates: dict[str, Any]) -> dict[int, Estimate]:
+    return {int(k): Estimate(**estimate) for k, estimate in estimates.items()}
+
+
+def outcome_text(table: ResultTable) -> Group:
+    """Both tables for a terminal."""
+    ks = list(table.rows[0].pass_at_k)
+    results = Table(
+        "benchmark", "model", *(f"pass@{k} %" for k in ks), "problems", "cut", box=None, pad_edge=False
+    )
+    for row in table.rows:
+        problems = (
+            str(row.problems)
+            if row.problems == row.problems_total
+            else f"{row.problems} of {row.problems_total}"
+        )
+        results.add_row(
+            row.benchmark,
+            row.model,
+            *map(_percent, row.pass_at_k.values()),
+            problems,
+            f"{row.cut} of {row.problems * row.samples_per_problem}",
+        )
+    if not table.differences:
+        return Group(results)
+    differences = Table("benchmark", "difference", *(f"pass@{k} %" for k in ks), box=None, pad_edge=False)
+    for d in table.differences:
+        if d.k == ks[0]:
+            same = [
+                e
+                for e in table.differences
+                if (e.benchmark, e.model, e.reference) == (d.benchmark, d.model, d.reference)
+            ]
+            cells = [_percent(e.estimate, signed=True) for e in same]
+            differences.add_row(d.benchmark, f"{d.model} − {d.reference}", *cells)
+    return Group(results, "", differences, "In brackets: 95% bootstrap intervals over problems.")
+
+
+def _percent(estimate: Estimate, signed: bool = False) -> str:
+    sign = "+" if signed else ""
+    mean, low, high = (f"{100 * value:{sign}.1f}" for value in (estimate.mean, estimate.low, estimate.high))
+    return f"{mean} \\[{low}, {high}]"

@@ -1,0 +1,97 @@
+"""`samples.jsonl`: one judged sample a line, appended as it comes; what a killed evaluation left is taken up
+again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TypeAlias
+
+from wmtp_ray.errors import StorageError
+from wmtp_ray.evaluation.verify import Status
+from wmtp_ray.storage.manifest import write_bytes_atomically
+
+SampleKey: TypeAlias = tuple[str, str, str, int]
+"""(model, benchmark, problem id, number of the sample)."""
+
+
+@dataclass(frozen=True)
+class JudgedSample:
+    """One sample of one model with its verdict."""
+
+    model: str
+    benchmark: str
+    problem_id: str
+    sample: int
+    text: str
+    """What the model wrote; `Task.program` makes a program of it."""
+    tokens: int
+    cut: bool
+    """Sampling ended at a length limit."""
+    status: Status
+    detail: str
+    cases_passed: int
+    cases: int
+    seconds: float
+    """Of the verdict."""
+
+    @property
+    def key(self) -> SampleKey:
+        """What there may be only one of."""
+        return self.model, self.benchmark, self.problem_id, self.sample
+
+
+class SampleLog:
+    """The file of one evaluation. Opening it drops a last line that a killed writer left unfinished, and
+    samples whose verdict was a fault of the sandbox: they are drawn and judged again."""
+
+    def __init__(self, path: Path) -> None:
+        self.samples = [sample for sample in read_samples(path) if sample.status != "sandbox_fault"]
+        self._seen = {sample.key for sample in self.samples}
+        try:
+            write_bytes_atomically(path, "".join(map(_line, self.samples)).encode())
+            self._file = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise StorageError(
+                f"cannot write {path}: {error.strerror or error}; free space or change storage.root"
+            ) from error
+
+    def __contains__(self, key: SampleKey) -> bool:
+        return key in self._seen
+
+    def append(self, sample: JudgedSample) -> None:
+        """Write one sample and hand it to the operating system at once. A second one of the same key is a
+        bug."""
+        assert sample.key not in self._seen, f"sample {sample.key} was judged twice"
+        self._seen.add(sample.key)
+        self.samples.append(sample)
+        self._file.write(_line(sample))
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read_samples(path: Path) -> Iterable[JudgedSample]:
+    """All whole records of the file; `StorageError` names a line that is none."""
+    if not path.exists():
+        return
+    names = {field.name for field in fields(JudgedSample)}
+    lines = path.read_text(encoding="utf-8").split("\n")
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            record = json.loads(line)
+            if record.keys() != names:
+                raise ValueError(f"its keys are {sorted(record)}")
+        except (ValueError, AttributeError) as error:
+            raise StorageError(
+                f"{path} line {number} is no sample ({error}); start anew with --fresh"
+            ) from error
+        yield JudgedSample(**record)
+
+
+def _line(sample: JudgedSample) -> str:
+    return json.dumps(asdict(sample), ensure_ascii=False) + "\n"
