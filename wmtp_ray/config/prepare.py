@@ -33,8 +33,8 @@ class JsonlSourceConfig(Section):
     def _some_left(self) -> Self:
         if self.valid_share + self.test_share >= 1:
             raise ValueError(
-                f"valid_share + test_share = {self.valid_share + self.test_share:g} leave nothing to train on; "
-                "lower them"
+                f"valid_share + test_share = {self.valid_share + self.test_share:g} leave nothing to "
+                "train on; lower them"
             )
         return self
 

@@ -238,12 +238,12 @@ def write_store(
     tokenizer: PreTrainedTokenizerBase,
     max_length: int,
     *,
-    source: str,
+    source: Any,
     tokenizer_fingerprint: str,
     languages: tuple[str, ...] = ("python3",),
     max_bytes: int = 1_000_000,
 ) -> StoreCounts:
-    """Prepare and write `problems` in this process, one by one. `source` is a name for the manifest."""
+    """Prepare and write `problems` in this process, one by one. `source`: what the manifest says of it."""
     with StoreWriter(path) as writer:
         for item in problems:
             if isinstance(item, Problem):
