@@ -20,7 +20,9 @@ SMALL = {
     "max_position_embeddings": 64,
 }
 FAMILIES: dict[str, PretrainedConfig] = {
-    "llama": type(tiny_config()).from_dict(tiny_config(4).to_dict() | {"vocab_size": 97, "pad_token_id": None}),
+    "llama": type(tiny_config()).from_dict(
+        tiny_config(4).to_dict() | {"vocab_size": 97, "pad_token_id": None}
+    ),
     "mistral": MistralConfig(**SMALL, head_dim=32, sliding_window=5, tie_word_embeddings=False),
     # The lower two layers read everything, the upper two a window.
     "qwen2": Qwen2Config(**SMALL, use_sliding_window=True, sliding_window=5, max_window_layers=2),

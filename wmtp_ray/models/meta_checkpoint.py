@@ -34,8 +34,7 @@ from wmtp_ray.models.meta_layout import (
     slots,
 )
 from wmtp_ray.models.mtp_directory import FOLDER, stored_num_heads
-from wmtp_ray.models.quiet import quiet_transformers
-from wmtp_ray.models.tokenizer import load_tokenizer
+from wmtp_ray.models.tokenizer import copy_tokenizer, load_tokenizer
 
 CHECKPOINT = "consolidated.pth"
 REMEDY = "check that params.json belongs to it, or copy the checkpoint again"
@@ -222,6 +221,13 @@ def _convert_tokenizer(source: Path, directory: Path) -> None:
     """`tokenizer.model` (sentencepiece) as transformers wants it; a checkpoint without one stays without."""
     if not (source / "tokenizer.model").is_file():
         return
-    with quiet_transformers():
-        (directory / "tokenizer.model").write_bytes((source / "tokenizer.model").read_bytes())
-        load_tokenizer(directory).save_pretrained(str(directory))
+    copy_tokenizer(source, directory)
+    # Without the class, transformers builds a generic tokenizer that puts no space before the first word.
+    settings = {
+        "tokenizer_class": "LlamaTokenizer",
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "unk_token": "<unk>",
+    }
+    (directory / "tokenizer_config.json").write_text(json.dumps(settings))
+    load_tokenizer(directory).save_pretrained(str(directory))

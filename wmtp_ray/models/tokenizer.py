@@ -27,7 +27,13 @@ def load_tokenizer(directory: Path | str) -> PreTrainedTokenizerBase:
     try:
         with quiet_transformers():
             return AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except Exception as error:
+        # The tokenizers library raises bare `Exception` for a damaged file; anything unforeseen
+        # goes on as it is.
+        if type(error) is not Exception and not isinstance(
+            error, OSError | ValueError | KeyError | ImportError
+        ):
+            raise
         remedy = "put tokenizer.json (or tokenizer.model) beside config.json"
         raise ModelError(f"no usable tokenizer in {directory} ({error}); {remedy}") from error
 
