@@ -21,16 +21,18 @@ _DRAWS_PER_CASE = 20
 def make_tests(problem: MiniProblem) -> tuple[Tests, Tests, Signature]:
     """(tests, further cases for mutants that pass them, what the values say about the entry function).
 
-    The first reference computes the expected values of generated inputs; that the other references agree is found out when
-    they are run against these tests like every other program. References are source code of this project, as their module
-    is, and run in this process; what is derived from them runs in the sandbox only.
+    The first reference computes the expected values of generated inputs; that the other references agree is found out
+    when they are run against these tests like every other program. References are source code of this project, as
+    their module is, and run in this process; what is derived from them runs in the sandbox only.
     """
     name = problem.name
     namespace: dict[str, Any] = {"__name__": name}
     exec(compile(problem.references[0], f"<mini problem {name}>", "exec"), namespace)
     function = namespace[name]
     written = [Case(f"{name}({arguments})", expected) for arguments, expected in problem.cases]
-    inputs = [ast.literal_eval(f"({arguments},)") if arguments.strip() else () for arguments, _ in problem.cases]
+    inputs = [
+        ast.literal_eval(f"({arguments},)") if arguments.strip() else () for arguments, _ in problem.cases
+    ]
     results = [ast.literal_eval(expected) for _, expected in problem.cases]
     generated: list[Case] = []
     seen = {case.input for case in written}
@@ -48,7 +50,9 @@ def make_tests(problem: MiniProblem) -> tuple[Tests, Tests, Signature]:
             result = function(*copy.deepcopy(arguments))
             generated.append(Case(call, literal(result)))
         except Exception as error:  # whatever it is, it is a fault of the problem's own files
-            raise DataError(f"mini problem {name!r}: reference 0 fails on the generated input {call}: {error!r}") from error
+            raise DataError(
+                f"mini problem {name!r}: reference 0 fails on the input {call}: {error!r}"
+            ) from error
         inputs.append(arguments)
         results.append(result)
     tests = Tests("call", (*written, *generated[:GENERATED_CASES]), entry_point=name)

@@ -33,7 +33,9 @@ ORDERED = frozenset({"int", "bool", "float", "str"})
 IMMUTABLE = frozenset({"int", "bool", "float", "str", "tuple"})
 
 _INT_FUNCTIONS = frozenset("len int ord hash".split())
-_STR_METHODS = frozenset("lower upper strip lstrip rstrip replace join title swapcase zfill capitalize".split())
+_STR_METHODS = frozenset(
+    "lower upper strip lstrip rstrip replace join title swapcase zfill capitalize".split()
+)
 _INT_METHODS = frozenset("count find index bit_length".split())
 _BOOL_METHODS = frozenset("isalnum isalpha isdigit islower isspace isupper startswith endswith".split())
 _GROWING = {"append": 0, "add": 0, "appendleft": 0, "insert": 1}
@@ -71,7 +73,9 @@ def kind_of_value(value: Any) -> Kind:
     if type(value) in simple:
         return simple[type(value)]
     if isinstance(value, dict):
-        return Kind("dict", _join_all(map(kind_of_value, value)), _join_all(map(kind_of_value, value.values())))
+        return Kind(
+            "dict", _join_all(map(kind_of_value, value)), _join_all(map(kind_of_value, value.values()))
+        )
     if isinstance(value, (list, tuple, set)):
         return Kind(type(value).__name__, _join_all(map(kind_of_value, value)))
     return ANY
@@ -93,7 +97,9 @@ def infer_kinds(tree: ast.Module, signature: Signature) -> dict[str, Kind]:
             arguments = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
             for position, argument in enumerate(arguments):
                 known = entry and position < len(signature.parameters)
-                kinds[argument.arg] = join(kinds.get(argument.arg), signature.parameters[position] if known else ANY)
+                kinds[argument.arg] = join(
+                    kinds.get(argument.arg), signature.parameters[position] if known else ANY
+                )
     for round_number in range(_ROUNDS):
         before = dict(kinds)
         for node in ast.walk(tree):
@@ -126,9 +132,17 @@ def _learn(node: ast.AST, kinds: dict[str, Kind], signature: Signature) -> None:
         _bind(node.target, item_of(kind_of(node.iter, kinds, signature)), kinds)
     elif isinstance(node, ast.withitem) and node.optional_vars is not None:
         _bind(node.optional_vars, ANY, kinds)
-    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
+    elif (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and isinstance(node.func.value, ast.Name)
+    ):
         name, method = node.func.value.id, node.func.attr
-        if method in _GROWING and len(node.args) > _GROWING[method] and kinds.get(name, ANY).name in ("list", "set"):
+        if (
+            method in _GROWING
+            and len(node.args) > _GROWING[method]
+            and kinds.get(name, ANY).name in ("list", "set")
+        ):
             item = kind_of(node.args[_GROWING[method]], kinds, signature)
             kinds[name] = join(kinds[name], Kind(kinds[name].name, item))
         elif method in ("extend", "update", "setdefault") and name in kinds:

@@ -1,4 +1,4 @@
-"""The mini data set as a source: small Python problems with correct and incorrect programs, made and labelled on the spot."""
+"""The mini data set as a source: small Python problems with programs that are made and labelled on the spot."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ HELD_OUT_SHARE = 0.15
 class MiniSource:
     """Every problem is a partition, so that a cluster labels them in parallel. About 25 sandbox runs each.
 
-    The same problems, programs, labels and splits on any machine and in any process: all randomness is seeded from names.
+    The same problems, programs, labels and splits on any machine and in any process: all randomness is seeded from
+    names.
     """
 
     families: tuple[str, ...] | None = None
@@ -52,21 +53,27 @@ class MiniSource:
                         tests=labelled.tests,
                     )
                     return
-        raise DataError(f"mini data set: there is no problem {partition!r}; MiniSource().partitions() lists them")
+        raise DataError(
+            f"mini data set: there is no problem {partition!r}; MiniSource().partitions() lists them"
+        )
 
     def _chosen(self) -> dict[str, tuple[MiniProblem, ...]]:
         families = load_families()
         unknown = sorted(set(self.families or ()) - set(families))
         if unknown:
             raise DataError(f"mini data set: there are no families {unknown}; choose from {sorted(families)}")
-        return {name: problems for name, problems in families.items() if self.families is None or name in self.families}
+        return {
+            name: problems
+            for name, problems in families.items()
+            if self.families is None or name in self.families
+        }
 
 
 def assign_splits(family: str, problems: tuple[MiniProblem, ...]) -> dict[str, str]:
     """The split of every problem of a family: 15% `valid`, 15% `test`, at random but for ever the same.
 
-    Halves are rounded up for one of the two, which one depending on the family's name, so that all families together keep
-    the shares: of 10 problems 2 go to one of them and 1 to the other.
+    Halves are rounded up for one of the two, which one depending on the family's name, so that all families together
+    keep the shares: of 10 problems 2 go to one of them and 1 to the other.
     """
     share = HELD_OUT_SHARE * len(problems)
     luck = _fraction(family)

@@ -11,9 +11,10 @@ _INVISIBLE = (tokenize.ENDMARKER, tokenize.ENCODING, tokenize.NL)
 def changed_span(original: str, mutant: str) -> tuple[int, int]:
     """The half-open span of characters of `mutant` that covers every token in which it departs from `original`.
 
-    The tokens of both are compared from the left, then from the right: the span holds the mutant's tokens between the longest
-    common prefix and the longest common suffix. Read from left to right, the program is still the correct one up to the
-    span's first character. Where something was only taken away, the span is the first token that comes too early.
+    The tokens of both are compared from the left, then from the right: the span holds the mutant's tokens between the
+    longest common prefix and the longest common suffix. Read from left to right, the program is still the correct one
+    up to the span's first character. Where something was only taken away, the span is the first token that comes too
+    early.
 
         >>> changed_span("return a + b\\n", "return a - b\\n")
         (9, 10)
@@ -34,10 +35,11 @@ def changed_span(original: str, mutant: str) -> tuple[int, int]:
         suffix += 1
     last = max(len(new) - suffix, prefix + 1)
     visible = [(start, end) for _, start, end in new[prefix:last] if end > start]
-    if not visible:  # only the indentation differs: the statement that follows is where it shows
-        visible = [next((start, end) for _, start, end in new[prefix:] if end > start)] if prefix < len(new) else []
-    if not visible:
-        return len(mutant) - 1, len(mutant)
+    if (
+        not visible
+    ):  # only the indentation differs, which shows at the token that follows, or at the end of the text
+        following = [(start, end) for _, start, end in new[prefix:] if end > start]
+        visible = following[:1] or [(len(mutant) - 1, len(mutant))]
     return visible[0][0], visible[-1][1]
 
 

@@ -60,14 +60,23 @@ def problem(
     if len(set(programs)) != len(programs) or len(programs) < MIN_REFERENCES:
         raise DataError(f"mini problem {name!r}: {MIN_REFERENCES} or more different references are needed")
     if len(set(cases)) != len(cases) or len(cases) < MIN_CASES:
-        raise DataError(f"mini problem {name!r}: {MIN_CASES} or more different cases are needed, got {len(cases)}")
+        raise DataError(
+            f"mini problem {name!r}: {MIN_CASES} or more different cases are needed, got {len(cases)}"
+        )
     if not 1 <= difficulty <= 5:
         raise DataError(f"mini problem {name!r}: difficulty {difficulty} is outside 1..5")
     for number, program in enumerate(programs):
         _check_program(name, number, program)
     for arguments, expected in cases:
         _check_case(name, arguments, expected)
-    return MiniProblem(name, text, programs, tuple(tuple(case) for case in cases), generate, difficulty)
+    return MiniProblem(
+        name,
+        text,
+        programs,
+        tuple((arguments, expected) for arguments, expected in cases),
+        generate,
+        difficulty,
+    )
 
 
 def _check_program(name: str, number: int, program: str) -> None:

@@ -1,7 +1,7 @@
 """Walking and editing Python syntax trees; shared by rewrites and mutations.
 
-A *rule* looks at a program and yields edits: callables that change the tree in place, at one place each. The caller picks
-one, calls it, and formats the tree. Edits of one tree are alternatives: after one was called the others are void.
+A *rule* looks at a program and yields edits: callables that change the tree in place, at one place each. The caller
+picks one, calls it, and formats the tree. Edits of one tree are alternatives: after one was called the others are void.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Edit = Callable[[], None]
 _Node = TypeVar("_Node", bound=ast.AST)
 
 PURE_FUNCTIONS = frozenset(
-    "abs all any bool chr dict divmod float frozenset int len list max min ord pow range reversed round set sorted str sum "
-    "tuple zip enumerate".split()
+    "abs all any bool chr dict divmod enumerate float frozenset int len list max min ord pow range reversed round set "
+    "sorted str sum tuple zip".split()
 )
 PURE_METHODS = frozenset(
-    "count endswith find get index isalnum isalpha isdigit islower isspace isupper items join keys lower lstrip replace "
-    "rstrip split startswith strip swapcase title upper values zfill".split()
+    "count endswith find get index isalnum isalpha isdigit islower isspace isupper items join keys lower lstrip "
+    "replace rstrip split startswith strip swapcase title upper values zfill".split()
 )
 EXITS = (ast.Return, ast.Break, ast.Continue, ast.Raise)
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
@@ -73,11 +73,6 @@ class Program:
 @functools.lru_cache(maxsize=64)
 def _cached_kinds(text: str, signature: Signature) -> dict[str, Kind]:
     return infer_kinds(ast.parse(text), signature)
-
-
-def format_program(tree: ast.Module) -> str:
-    """The one formatter that every program of the data set goes through, correct or not."""
-    return ast.unparse(ast.fix_missing_locations(tree)) + "\n"
 
 
 def functions(tree: ast.AST) -> Iterator[ast.FunctionDef]:
@@ -191,6 +186,11 @@ def fresh_name(tree: ast.AST, candidates: Iterable[str]) -> str | None:
     return next((name for name in candidates if name not in taken), None)
 
 
+def is_simple(node: ast.expr) -> bool:
+    """Whether `node` is a name or a constant."""
+    return isinstance(node, (ast.Name, ast.Constant))
+
+
 def is_pure(node: ast.expr) -> bool:
     """Whether evaluating `node` twice, or in another order, changes nothing."""
     for child in ast.walk(node):
@@ -216,21 +216,28 @@ def is_unchanged(expression: ast.expr, body: list[ast.stmt], function: ast.Funct
     names = loaded_names(expression) - PURE_FUNCTIONS
     if names & stored_names(*body):
         return False
-    for statement in body:
-        for node in ast.walk(statement):
-            if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load) and loaded_names(node.value) & names:
-                return False
-            if isinstance(node, ast.Call):
-                if isinstance(node.func, ast.Attribute) and node.func.attr not in PURE_METHODS:
-                    if loaded_names(node.func.value) & names:
-                        return False
-                elif not (isinstance(node.func, ast.Name) and node.func.id in PURE_FUNCTIONS):
-                    if any(isinstance(argument, ast.Name) and argument.id in names for argument in node.args):
-                        return False
     aliased = {
-        node.value.id for node in ast.walk(function) if isinstance(node, ast.Assign) and isinstance(node.value, ast.Name)
+        node.value.id
+        for node in ast.walk(function)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Name)
     }
-    return not names & aliased
+    return not names & aliased and not any(
+        _may_change(node, names) for part in body for node in ast.walk(part)
+    )
+
+
+def _may_change(node: ast.AST, names: set[str]) -> bool:
+    """Whether this node itself stores into, or calls something that may change, an object behind one of `names`."""
+    if isinstance(node, ast.Subscript):
+        return not isinstance(node.ctx, ast.Load) and bool(loaded_names(node.value) & names)
+    if not isinstance(node, ast.Call):
+        return False
+    if isinstance(node.func, ast.Attribute):
+        return node.func.attr not in PURE_METHODS and bool(loaded_names(node.func.value) & names)
+    known = isinstance(node.func, ast.Name) and node.func.id in PURE_FUNCTIONS
+    return not known and any(
+        isinstance(argument, ast.Name) and argument.id in names for argument in node.args
+    )
 
 
 def same(first: ast.AST, second: ast.AST) -> bool:

@@ -1,4 +1,7 @@
-"""Mutations: small edits of the kind that people make, which usually break a program. Whether one did, running it decides."""
+"""Mutations: small edits of the kind that people make, which usually break a program.
+
+Whether one did, running it decides.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,12 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from wmtp_ray.data.sources.mini.formatter import format_program
 from wmtp_ray.data.sources.mini.kinds import Signature
 from wmtp_ray.data.sources.mini.mutation import expressions, statements
 from wmtp_ray.data.sources.mini.mutation.endless import is_endless
 from wmtp_ray.data.sources.mini.span import changed_span
-from wmtp_ray.data.sources.mini.trees import Edit, Program, format_program
+from wmtp_ray.data.sources.mini.trees import Edit, Program
 
 OPERATORS: dict[str, Callable[[Program], Iterator[Edit]]] = {
     operator.__name__: operator

@@ -8,7 +8,16 @@ from collections.abc import Iterator
 from wmtp_ray.data.sources.mini.kinds import SEQUENCES, WHOLE
 from wmtp_ray.data.sources.mini.rewrites.conditions import negate, shifted
 from wmtp_ray.data.sources.mini.rewrites.loops import range_bounds
-from wmtp_ray.data.sources.mini.trees import Edit, Program, Slot, clone, enclosing_function, own_nodes, same, slots
+from wmtp_ray.data.sources.mini.trees import (
+    Edit,
+    Program,
+    Slot,
+    clone,
+    enclosing_function,
+    own_nodes,
+    same,
+    slots,
+)
 
 _COMPARISONS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
     ast.Lt: (ast.LtE, ast.Gt),
@@ -36,6 +45,7 @@ _ARITHMETIC: dict[type[ast.operator], tuple[type[ast.operator], ...]] = {
     ast.LShift: (ast.RShift,),
     ast.RShift: (ast.LShift,),
 }
+_ONE_WAY = (ast.Sub, ast.FloorDiv, ast.Mod, ast.Div, ast.Pow)
 _TWINS = {
     "min": "max",
     "max": "min",
@@ -69,7 +79,9 @@ def constant_off_by_one(program: Program) -> Iterator[Edit]:
             divides = isinstance(slot.parent, (ast.BinOp, ast.AugAssign)) and isinstance(
                 slot.parent.op, (ast.FloorDiv, ast.Mod, ast.Mult, ast.Pow)
             )
-            least = 2 if divides else 1 if isinstance(slot.parent, (ast.UnaryOp, ast.BinOp, ast.AugAssign)) else 0
+            least = (
+                2 if divides else 1 if isinstance(slot.parent, (ast.UnaryOp, ast.BinOp, ast.AugAssign)) else 0
+            )
             for value in (node.value - 1, node.value + 1):
                 if value >= least:
                     yield lambda slot=slot, value=value: slot.replace(ast.Constant(value))
@@ -82,8 +94,14 @@ def comparison(program: Program) -> Iterator[Edit]:
             for index, operator in enumerate(slot.node.ops):
                 ordered = program.are(WHOLE, slot.node.comparators[index])
                 for other in _COMPARISONS[type(operator)]:
-                    if ordered or not isinstance(operator, (ast.Eq, ast.NotEq)) or other in (ast.Eq, ast.NotEq):
-                        yield lambda node=slot.node, index=index, other=other: node.ops.__setitem__(index, other())
+                    if (
+                        ordered
+                        or not isinstance(operator, (ast.Eq, ast.NotEq))
+                        or other in (ast.Eq, ast.NotEq)
+                    ):
+                        yield lambda node=slot.node, index=index, other=other: node.ops.__setitem__(
+                            index, other()
+                        )
 
 
 def arithmetic(program: Program) -> Iterator[Edit]:
@@ -116,7 +134,7 @@ def negated_condition(program: Program) -> Iterator[Edit]:
     """The condition of an `if`, of a conditional expression or of a comprehension is negated."""
     for slot in slots(program.tree):
         tested = slot.field_name == "test" and isinstance(slot.parent, (ast.If, ast.IfExp))
-        if tested or isinstance(slot.parent, ast.comprehension) and slot.field_name == "ifs":
+        if tested or (isinstance(slot.parent, ast.comprehension) and slot.field_name == "ifs"):
             yield lambda slot=slot: slot.replace(negate(slot.node, program))
 
 
@@ -124,17 +142,26 @@ def wrong_variable(program: Program) -> Iterator[Edit]:
     """A name is read where another one, of the same kind and bound earlier in the function, is meant."""
     for slot in slots(program.tree):
         node = slot.node
-        if not isinstance(node, ast.Name) or (isinstance(slot.parent, ast.Call) and slot.field_name == "func"):
+        if not isinstance(node, ast.Name) or (
+            isinstance(slot.parent, ast.Call) and slot.field_name == "func"
+        ):
             continue
         kind = program.kind(node)
         for other in _bound_before(program, slot):
-            if other != node.id and program.kinds.get(other, kind) == kind:
+            to_itself = isinstance(slot.parent, ast.Assign) and _is_name(slot.parent.targets[0], other)
+            if other != node.id and not to_itself and program.kinds.get(other, kind) == kind:
                 yield lambda slot=slot, other=other: slot.replace(ast.Name(other, ast.Load()))
 
 
+def _is_name(node: ast.expr, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
+
+
 def _bound_before(program: Program, slot: Slot) -> list[str]:
-    """Parameters, and names that the text of the function assigns before this place, sorted; no comprehension's names."""
-    function = enclosing_function(program.tree, slot.parent) if slot.parent not in program.tree.body else slot.parent
+    """Parameters, and names that the function assigns before this place, sorted; no comprehension's names."""
+    function = (
+        enclosing_function(program.tree, slot.parent) if slot.parent not in program.tree.body else slot.parent
+    )
     if not isinstance(function, ast.FunctionDef):
         return []
     bound = {argument.arg for argument in function.args.args}
@@ -158,7 +185,7 @@ def range_bound(program: Program) -> Iterator[Edit]:
         bounds = range_bounds(slot.node)
         if bounds is None or not isinstance(slot.node, ast.Call):
             continue
-        start, stop, step = bounds
+        start, stop, _ = bounds
         rest = slot.node.args[2:]
         for first, last in (
             (start, shifted(stop, 1)),
@@ -167,7 +194,9 @@ def range_bound(program: Program) -> Iterator[Edit]:
             (shifted(start, -1), stop),
         ):
             zero = isinstance(first, ast.Constant) and first.value == 0 and not rest
-            call = ast.Call(clone(slot.node.func), [clone(last)] if zero else [clone(first), clone(last), *rest], [])
+            call = ast.Call(
+                clone(slot.node.func), [clone(last)] if zero else [clone(first), clone(last), *rest], []
+            )
             yield lambda slot=slot, call=call: slot.replace(call)
 
 
@@ -175,13 +204,16 @@ def swapped_operands(program: Program) -> Iterator[Edit]:
     """`a - b` becomes `b - a`, `f(a, b)` becomes `f(b, a)`, `x[a:b]` becomes `x[b:a]`."""
     for slot in slots(program.tree):
         match slot.node:
-            case ast.BinOp(left=a, op=ast.Sub() | ast.FloorDiv() | ast.Mod() | ast.Div() | ast.Pow() as operator, right=b):
+            case ast.BinOp(left=a, op=operator, right=b) if isinstance(operator, _ONE_WAY):
                 if not isinstance(operator, ast.Mod) or program.are(WHOLE, a):
                     yield lambda slot=slot, new=ast.BinOp(b, operator, a): slot.replace(new)
             case ast.BinOp(left=a, op=ast.Add(), right=b) if program.are(SEQUENCES, a, b) and not same(a, b):
                 yield lambda slot=slot, new=ast.BinOp(b, ast.Add(), a): slot.replace(new)
             case ast.Call(args=[a, b, *rest], func=function, keywords=keywords) if not same(a, b):
-                if not (isinstance(function, ast.Name) and function.id in ("min", "max", "range", "map", "isinstance")):
+                if not (
+                    isinstance(function, ast.Name)
+                    and function.id in ("min", "max", "range", "map", "isinstance")
+                ):
                     yield lambda slot=slot, new=ast.Call(function, [b, a, *rest], keywords): slot.replace(new)
             case ast.Slice(lower=ast.expr() as a, upper=ast.expr() as b):
                 yield lambda slot=slot, new=ast.Slice(b, a, slot.node.step): slot.replace(new)
@@ -191,10 +223,11 @@ def shifted_index(program: Program) -> Iterator[Edit]:
     """`x[i]` becomes `x[i + 1]` or `x[i - 1]`; a bound of a slice moves by one."""
     for slot in slots(program.tree):
         indexed = isinstance(slot.parent, ast.Subscript) and slot.field_name == "slice"
-        if (indexed or isinstance(slot.parent, ast.Slice)) and slot.field_name != "step":
-            if isinstance(slot.node, (ast.Name, ast.BinOp)) and program.are(WHOLE, slot.node):
-                for amount in (1, -1):
-                    yield lambda slot=slot, amount=amount: slot.replace(shifted(slot.node, amount))
+        bounds = isinstance(slot.parent, ast.Slice) and slot.field_name != "step"
+        plain = isinstance(slot.node, (ast.Name, ast.BinOp))
+        if (indexed or bounds) and plain and program.are(WHOLE, slot.node):
+            for amount in (1, -1):
+                yield lambda slot=slot, amount=amount: slot.replace(shifted(slot.node, amount))
 
 
 def dropped_bound(program: Program) -> Iterator[Edit]:
@@ -240,7 +273,7 @@ def twin_function(program: Program) -> Iterator[Edit]:
 def extra_arithmetic(program: Program) -> Iterator[Edit]:
     """A whole number is taken one too large or one too small: `n // 2` becomes `n // 2 + 1`."""
     for slot in slots(program.tree):
-        if isinstance(slot.parent, (ast.Assign, ast.Return, ast.Compare)) and isinstance(slot.node, (ast.Call, ast.BinOp)):
-            if program.are({"int"}, slot.node):
-                for amount in (1, -1):
-                    yield lambda slot=slot, amount=amount: slot.replace(shifted(slot.node, amount))
+        taken = isinstance(slot.parent, (ast.Assign, ast.Return, ast.Compare))
+        if taken and isinstance(slot.node, (ast.Call, ast.BinOp)) and program.are({"int"}, slot.node):
+            for amount in (1, -1):
+                yield lambda slot=slot, amount=amount: slot.replace(shifted(slot.node, amount))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 from collections.abc import Iterator
 
 from wmtp_ray.data.sources.mini.trees import (
@@ -25,7 +26,11 @@ def removed_statement(program: Program) -> Iterator[Edit]:
     """A statement is forgotten; not one that first binds a name, nor the only one of its block."""
     for block in blocks(program.tree):
         for position, node in enumerate(block):
-            if len(block) < 2 or isinstance(node, (ast.Return, *SCOPES, ast.For, ast.While)) or _binds_first(program, node):
+            if (
+                len(block) < 2
+                or isinstance(node, (ast.Return, *SCOPES, ast.For, ast.While))
+                or _binds_first(program, node)
+            ):
                 continue
             yield lambda block=block, position=position: block.__delitem__(position)
 
@@ -41,7 +46,7 @@ def doubled_statement(program: Program) -> Iterator[Edit]:
 def swapped_statements(program: Program) -> Iterator[Edit]:
     """Two neighbouring statements of which one reads what the other writes change places."""
     for block in blocks(program.tree):
-        for position, (first, second) in enumerate(zip(block, block[1:], strict=False)):
+        for position, (first, second) in enumerate(itertools.pairwise(block)):
             if isinstance(first, _LEAVES) or isinstance(second, _LEAVES) or _binds_first(program, first):
                 continue
             names = {node.id for node in ast.walk(second) if isinstance(node, ast.Name)}
@@ -53,14 +58,22 @@ def swapped_statements(program: Program) -> Iterator[Edit]:
 def indented_statement(program: Program) -> Iterator[Edit]:
     """The statement after a loop or `if` slips into it."""
     for block in blocks(program.tree):
-        for position, (first, second) in enumerate(zip(block, block[1:], strict=False)):
-            if isinstance(first, (ast.If, ast.For, ast.While)) and not first.orelse and not isinstance(second, SCOPES):
-                if isinstance(first.body[-1], EXITS) or (isinstance(second, ast.Return) and isinstance(first, ast.If)):
+        for position, (first, second) in enumerate(itertools.pairwise(block)):
+            if (
+                isinstance(first, (ast.If, ast.For, ast.While))
+                and not first.orelse
+                and not isinstance(second, SCOPES)
+            ):
+                if isinstance(first.body[-1], EXITS) or (
+                    isinstance(second, ast.Return) and isinstance(first, ast.If)
+                ):
                     continue
                 if not isinstance(second, ast.Return) and _binds_first(program, second):
                     continue
 
-                def edit(block: list[ast.stmt] = block, at: int = position, second: ast.stmt = second) -> None:
+                def edit(
+                    block: list[ast.stmt] = block, at: int = position, second: ast.stmt = second
+                ) -> None:
                     first = block[at]
                     assert isinstance(first, (ast.If, ast.For, ast.While))
                     first.body.append(second)
@@ -80,7 +93,11 @@ def dedented_statement(program: Program) -> Iterator[Edit]:
                 if isinstance(node.body[-1], EXITS):
                     continue
 
-                def edit(block: list[ast.stmt] = block, at: int = position, node: ast.If | ast.For | ast.While = node) -> None:
+                def edit(
+                    block: list[ast.stmt] = block,
+                    at: int = position,
+                    node: ast.If | ast.For | ast.While = node,
+                ) -> None:
                     block.insert(at + 1, node.body.pop())
 
                 yield edit
@@ -102,9 +119,13 @@ def wrong_return(program: Program) -> Iterator[Edit]:
             for earlier in function.body:
                 if earlier is node:
                     break
-                names |= {part.id for part in ast.walk(earlier) if isinstance(part, ast.Name) and _stores(part)}
+                names |= {
+                    part.id for part in ast.walk(earlier) if isinstance(part, ast.Name) and _stores(part)
+                }
             for name in sorted(names - _comprehension_names(function)):
-                if program.kinds.get(name) == kind and not (isinstance(node.value, ast.Name) and node.value.id == name):
+                if program.kinds.get(name) == kind and not (
+                    isinstance(node.value, ast.Name) and node.value.id == name
+                ):
                     yield lambda node=node, name=name: setattr(node, "value", ast.Name(name, ast.Load()))
 
 
@@ -150,10 +171,14 @@ def wrong_start(program: Program) -> Iterator[Edit]:
                 if isinstance(node.value, ast.Tuple)
                 else [(node.value, None)]
             )
-            for value, index in pairs:
+            for value, _index in pairs:
                 if not isinstance(value, ast.Constant) or not isinstance(value.value, (bool, int)):
                     continue
-                others = [not value.value] if isinstance(value.value, bool) else [value.value + 1, max(value.value - 1, 0)]
+                others = (
+                    [not value.value]
+                    if isinstance(value.value, bool)
+                    else [value.value + 1, max(value.value - 1, 0)]
+                )
                 for other in others:
                     if other != value.value:
                         yield lambda value=value, other=other: setattr(value, "value", other)
@@ -164,11 +189,16 @@ def _stores(node: ast.Name) -> bool:
 
 
 def _comprehension_names(function: ast.FunctionDef) -> set[str]:
-    return {name for node in own_nodes(function) if isinstance(node, ast.comprehension) for name in stored_names(node.target)}
+    return {
+        name
+        for node in own_nodes(function)
+        if isinstance(node, ast.comprehension)
+        for name in stored_names(node.target)
+    }
 
 
 def _binds_first(program: Program, statement: ast.stmt) -> bool:
-    """Whether `statement` assigns a name that no earlier text of the function binds: without it, only a NameError remains."""
+    """Whether `statement` assigns a name that nothing binds before: without it, only a NameError remains."""
     names = stored_names(statement)
     if not names:
         return False

@@ -11,9 +11,18 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from wmtp_ray.data.sources.mini.formatter import format_program
 from wmtp_ray.data.sources.mini.kinds import Signature
-from wmtp_ray.data.sources.mini.rewrites import comprehensions, conditions, expressions, loops, statements
-from wmtp_ray.data.sources.mini.trees import Edit, Program, format_program
+from wmtp_ray.data.sources.mini.rewrites import (
+    assignments,
+    branches,
+    comprehensions,
+    conditions,
+    expressions,
+    loops,
+    naming,
+)
+from wmtp_ray.data.sources.mini.trees import Edit, Program
 
 Rule = Callable[[Program], Iterator[Edit]]
 
@@ -32,20 +41,20 @@ RULES: dict[str, Rule] = {
         conditions.merge_chain,
         conditions.shift_comparison,
         conditions.emptiness,
-        statements.expand_augmented,
-        statements.contract_augmented,
-        statements.name_result,
-        statements.name_condition,
-        statements.inline_result,
-        statements.split_tuple_assignment,
-        statements.swap_assignments,
-        statements.join_assignments,
-        statements.expand_conditional,
-        statements.contract_conditional,
-        statements.branch_on_truth,
-        statements.return_truth,
-        statements.extract_condition_branch,
-        statements.merge_condition_branches,
+        assignments.expand_augmented,
+        assignments.contract_augmented,
+        naming.name_result,
+        naming.name_condition,
+        naming.inline_result,
+        assignments.split_tuple_assignment,
+        assignments.swap_assignments,
+        assignments.join_assignments,
+        branches.expand_conditional,
+        branches.contract_conditional,
+        branches.branch_on_truth,
+        branches.return_truth,
+        branches.extract_condition_branch,
+        branches.merge_condition_branches,
         loops.for_to_while,
         loops.while_to_for,
         loops.elements_to_indices,
@@ -68,6 +77,13 @@ RULES: dict[str, Rule] = {
         expressions.extend_division,
     )
 }
+_STRUCTURAL = frozenset(
+    name
+    for name, rule in RULES.items()
+    if rule.__module__ in (loops.__name__, comprehensions.__name__, branches.__name__)
+)
+_STRUCTURAL_SHARE = 0.6
+"""How often an edit is a structural one if there is any: they change more, but apply to fewer programs."""
 _MOST_EDITS = 4
 _RENAMED_SHARE = 0.5
 
@@ -81,7 +97,9 @@ class Variant:
     is_reference: bool = False
 
 
-def variants(references: tuple[str, ...], signature: Signature, count: int, rng: random.Random) -> list[Variant]:
+def variants(
+    references: tuple[str, ...], signature: Signature, count: int, rng: random.Random
+) -> list[Variant]:
     """The references in the common format, then rewrites of them in turn, until there are `count` different programs.
 
     Two programs that differ in their local names alone count as different only when nothing else can be found.
@@ -89,7 +107,9 @@ def variants(references: tuple[str, ...], signature: Signature, count: int, rng:
     Returns:
         Fewer than `count` where the rules find no more.
     """
-    found = [Variant(format_program(ast.parse(text)), f"reference {n}", True) for n, text in enumerate(references)]
+    found = [
+        Variant(format_program(ast.parse(text)), f"reference {n}", True) for n, text in enumerate(references)
+    ]
     texts = {variant.text for variant in found}
     shapes = {shape(variant.text) for variant in found}
     roots = list(found)
@@ -113,6 +133,8 @@ def _rewrite(root: Variant, signature: Signature, rng: random.Random) -> Variant
         program = Program(text, signature)
         names = sorted(RULES)
         rng.shuffle(names)
+        if rng.random() < _STRUCTURAL_SHARE:
+            names.sort(key=lambda name: name not in _STRUCTURAL)
         for name in names:
             edits = list(RULES[name](program))
             if edits:
@@ -122,7 +144,7 @@ def _rewrite(root: Variant, signature: Signature, rng: random.Random) -> Variant
                 break
     if rng.random() < _RENAMED_SHARE:
         program = Program(text, signature)
-        statements.rename_locals(program, rng)
+        naming.rename_locals(program, rng)
         text = format_program(program.tree)
         steps.append("rename_locals")
     return Variant(text, ", ".join(steps))

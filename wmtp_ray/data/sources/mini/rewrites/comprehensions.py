@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+import itertools
 from collections.abc import Iterator
 
 from wmtp_ray.data.sources.mini.kinds import WHOLE
-from wmtp_ray.data.sources.mini.rewrites.statements import RESULT_NAMES
+from wmtp_ray.data.sources.mini.rewrites.naming import RESULT_NAMES
 from wmtp_ray.data.sources.mini.trees import (
     SCOPES,
     Edit,
@@ -25,7 +26,7 @@ _Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
 
 def comprehension_to_loop(program: Program) -> Iterator[Edit]:
-    """`x = [e for ...]` → `x = []` `for ...: x.append(e)`; also set, dict, `sum`, `any`, `all`, and `return` of these."""
+    """`x = [e for ...]` → `x = []` `for ...: x.append(e)`; also set, dict, `sum`, `any`, `all`; also after `return`."""
     name = fresh_name(program.tree, RESULT_NAMES)
     for block in blocks(program.tree):
         for position, node in enumerate(block):
@@ -49,9 +50,13 @@ def _aggregate(value: ast.expr) -> tuple[str, _Comprehension | None]:
     match value:
         case ast.ListComp() | ast.SetComp() | ast.DictComp():
             return type(value).__name__, value
-        case ast.Call(func=ast.Name(id="sum" | "any" | "all" as name), args=[ast.GeneratorExp() as inner], keywords=[]):
+        case ast.Call(
+            func=ast.Name(id="sum" | "any" | "all" as name), args=[ast.GeneratorExp() as inner], keywords=[]
+        ):
             return name, inner
-        case ast.Call(func=ast.Attribute(value=ast.Constant(value=""), attr="join"), args=[ast.GeneratorExp() as inner]):
+        case ast.Call(
+            func=ast.Attribute(value=ast.Constant(value=""), attr="join"), args=[ast.GeneratorExp() as inner]
+        ):
             return "join", inner
     return "", None
 
@@ -113,7 +118,7 @@ def _nest(generators: list[ast.comprehension], body: list[ast.stmt]) -> ast.stmt
 def loop_to_comprehension(program: Program) -> Iterator[Edit]:
     """`x = []` `for t in it: [if c:] x.append(e)` → `x = [e for t in it if c]`; `total += e` → `sum(...)`."""
     for block in blocks(program.tree):
-        for position, (first, loop) in enumerate(zip(block, block[1:], strict=False)):
+        for position, (first, loop) in enumerate(itertools.pairwise(block)):
             match first:
                 case ast.Assign(targets=[ast.Name(id=name)], value=start):
                     pass
@@ -130,9 +135,15 @@ def loop_to_comprehension(program: Program) -> Iterator[Edit]:
             function = enclosing_function(program.tree, loop)
             inside = {id(child) for child in ast.walk(loop)}
             elsewhere = {
-                child.id for child in ast.walk(function) if isinstance(child, ast.Name) and id(child) not in inside
+                child.id
+                for child in ast.walk(function)
+                if isinstance(child, ast.Name) and id(child) not in inside
             }
-            if own & elsewhere or name in loaded_names(*parts, *new[0]) or not all(map(is_pure, [*parts, *new[0]])):
+            if (
+                own & elsewhere
+                or name in loaded_names(*parts, *new[0])
+                or not all(map(is_pure, [*parts, *new[0]]))
+            ):
                 continue
             built = ast.Assign([ast.Name(name, ast.Store())], new[1])
             yield lambda block=block, at=position, built=built: block.__setitem__(slice(at, at + 2), [built])
@@ -161,12 +172,22 @@ def _gathered(
     match (start, body):
         case (
             ast.List(elts=[]),
-            [ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Name(id=owner), attr="append"), args=[element]))],
+            [
+                ast.Expr(
+                    value=ast.Call(
+                        func=ast.Attribute(value=ast.Name(id=owner), attr="append"), args=[element]
+                    )
+                )
+            ],
         ) if owner == name:
             return [element], ast.ListComp(element, generators)
         case (
             ast.Call(func=ast.Name(id="set"), args=[]),
-            [ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Name(id=owner), attr="add"), args=[element]))],
+            [
+                ast.Expr(
+                    value=ast.Call(func=ast.Attribute(value=ast.Name(id=owner), attr="add"), args=[element])
+                )
+            ],
         ) if owner == name:
             return [element], ast.SetComp(element, generators)
         case (
@@ -180,8 +201,9 @@ def _gathered(
         ) if owner == name:
             generator = ast.GeneratorExp(element, generators)
             if zero == "" and program.are({"str"}, element):
-                return [element], ast.Call(ast.Attribute(ast.Constant(""), "join", ast.Load()), [generator], [])
+                return [element], ast.Call(
+                    ast.Attribute(ast.Constant(""), "join", ast.Load()), [generator], []
+                )
             if zero == 0 and program.are(WHOLE, element):
                 return [element], ast.Call(ast.Name("sum", ast.Load()), [generator], [])
     return None
-

@@ -47,7 +47,12 @@ def swap_comparison(program: Program) -> Iterator[Edit]:
     """`a < b` → `b > a`."""
     for slot in slots(program.tree):
         node = slot.node
-        if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in MIRRORED and is_pure(node):
+        if (
+            isinstance(node, ast.Compare)
+            and len(node.ops) == 1
+            and type(node.ops[0]) in MIRRORED
+            and is_pure(node)
+        ):
             mirrored = ast.Compare(node.comparators[0], [MIRRORED[type(node.ops[0])]()], [node.left])
             yield lambda slot=slot, new=mirrored: slot.replace(new)
 
@@ -70,7 +75,9 @@ def drop_else(program: Program) -> Iterator[Edit]:
         for position, node in enumerate(block):
             if isinstance(node, ast.If) and node.orelse and isinstance(node.body[-1], EXITS):
 
-                def edit(block: list[ast.stmt] = block, position: int = position, node: ast.If = node) -> None:
+                def edit(
+                    block: list[ast.stmt] = block, position: int = position, node: ast.If = node
+                ) -> None:
                     block[position + 1 : position + 1] = node.orelse
                     node.orelse = []
 
@@ -83,7 +90,9 @@ def add_else(program: Program) -> Iterator[Edit]:
         for position, node in enumerate(block[:-1]):
             if isinstance(node, ast.If) and not node.orelse and isinstance(node.body[-1], EXITS):
 
-                def edit(block: list[ast.stmt] = block, position: int = position, node: ast.If = node) -> None:
+                def edit(
+                    block: list[ast.stmt] = block, position: int = position, node: ast.If = node
+                ) -> None:
                     node.orelse = block[position + 1 :]
                     del block[position + 1 :]
 
@@ -120,10 +129,10 @@ def de_morgan(program: Program) -> Iterator[Edit]:
 def nest_conditions(program: Program) -> Iterator[Edit]:
     """`if a and b: X` → `if a: if b: X`."""
     for node in ast.walk(program.tree):
-        if isinstance(node, ast.If) and not node.orelse and isinstance(node.test, ast.BoolOp):
-            if isinstance(node.test.op, ast.And):
+        match node:
+            case ast.If(test=ast.BoolOp(op=ast.And()) as test, orelse=[]):
 
-                def edit(node: ast.If = node, test: ast.BoolOp = node.test) -> None:
+                def edit(node: ast.If = node, test: ast.BoolOp = test) -> None:
                     rest = test.values[1] if len(test.values) == 2 else ast.BoolOp(ast.And(), test.values[1:])
                     node.body = [ast.If(rest, node.body, [])]
                     node.test = test.values[0]
@@ -172,7 +181,9 @@ def merge_chain(program: Program) -> Iterator[Edit]:
                 and same(first.comparators[0], second.left)
                 and is_pure(second.left)
             ):
-                chain = ast.Compare(first.left, first.ops + second.ops, first.comparators + second.comparators)
+                chain = ast.Compare(
+                    first.left, first.ops + second.ops, first.comparators + second.comparators
+                )
                 yield lambda slot=slot, chain=chain: slot.replace(chain)
 
 
@@ -200,7 +211,11 @@ def shifted(node: ast.expr, amount: int) -> ast.expr:
         return ast.Constant(node.value + amount)
     if isinstance(node, ast.Constant) and node.value == 0 and amount == -1:
         return ast.UnaryOp(ast.USub(), ast.Constant(1))
-    if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Add, ast.Sub)) and isinstance(node.right, ast.Constant):
+    if (
+        isinstance(node, ast.BinOp)
+        and isinstance(node.op, (ast.Add, ast.Sub))
+        and isinstance(node.right, ast.Constant)
+    ):
         sign = 1 if isinstance(node.op, ast.Add) else -1
         number = sign * node.right.value + amount if type(node.right.value) is int else None
         if number == 0:
@@ -220,13 +235,17 @@ def emptiness(program: Program) -> Iterator[Edit]:
             continue
         match node:
             case ast.Compare(
-                left=ast.Call(func=ast.Name(id="len"), args=[value]), ops=[operator], comparators=[ast.Constant(value=0)]
+                left=ast.Call(func=ast.Name(id="len"), args=[value]),
+                ops=[operator],
+                comparators=[ast.Constant(value=0)],
             ) if program.are({"list", "str", "tuple", "set", "dict"}, value):
                 if isinstance(operator, ast.Eq):
                     yield lambda slot=slot, value=value: slot.replace(ast.UnaryOp(ast.Not(), value))
                 elif isinstance(operator, (ast.Gt, ast.NotEq)):
                     yield lambda slot=slot, value=value: slot.replace(value)
-            case ast.UnaryOp(op=ast.Not(), operand=ast.Name() as value) if program.are({"list", "str", "tuple"}, value):
+            case ast.UnaryOp(op=ast.Not(), operand=ast.Name() as value) if program.are(
+                {"list", "str", "tuple"}, value
+            ):
                 length = ast.Call(ast.Name("len", ast.Load()), [value], [])
                 empty = ast.Compare(length, [ast.Eq()], [ast.Constant(0)])
                 yield lambda slot=slot, empty=empty: slot.replace(empty)

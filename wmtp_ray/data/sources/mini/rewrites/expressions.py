@@ -51,8 +51,12 @@ def conditional_to_extreme(program: Program) -> Iterator[Edit]:
     """`a if a > b else b` → `max(a, b)`, of whole numbers; the same for `min`."""
     for slot in slots(program.tree):
         match slot.node:
-            case ast.IfExp(test=ast.Compare(left=left, ops=[operator], comparators=[right]), body=a, orelse=b) if (
-                isinstance(operator, (ast.Lt, ast.LtE, ast.Gt, ast.GtE)) and program.are(WHOLE, a, b) and is_pure(slot.node)
+            case ast.IfExp(
+                test=ast.Compare(left=left, ops=[operator], comparators=[right]), body=a, orelse=b
+            ) if (
+                isinstance(operator, (ast.Lt, ast.LtE, ast.Gt, ast.GtE))
+                and program.are(WHOLE, a, b)
+                and is_pure(slot.node)
             ):
                 if same(left, a) and same(right, b):
                     larger = isinstance(operator, (ast.Gt, ast.GtE))
@@ -80,7 +84,9 @@ def reverse(program: Program) -> Iterator[Edit]:
         match slot.node:
             case ast.Subscript(
                 value=x,
-                slice=ast.Slice(lower=None, upper=None, step=ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=1))),
+                slice=ast.Slice(
+                    lower=None, upper=None, step=ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=1))
+                ),
             ) if program.are({"list", "str"}, x):
                 turned = ast.Call(ast.Name("reversed", ast.Load()), [x], [])
                 text = program.are({"str"}, x)
@@ -102,14 +108,18 @@ def range_start(program: Program) -> Iterator[Edit]:
             case ast.Call(func=ast.Name(id="range") as function, args=[stop], keywords=[]):
                 new = ast.Call(function, [ast.Constant(0), stop], [])
                 yield lambda slot=slot, new=new: slot.replace(new)
-            case ast.Call(func=ast.Name(id="range") as function, args=[ast.Constant(value=0), stop], keywords=[]):
+            case ast.Call(
+                func=ast.Name(id="range") as function, args=[ast.Constant(value=0), stop], keywords=[]
+            ):
                 yield lambda slot=slot, new=ast.Call(function, [stop], []): slot.replace(new)
 
 
 def gather(program: Program) -> Iterator[Edit]:
     """`sum(e for ...)` → `sum([e for ...])` and back; the same for `sorted`, `max`, `join` and others."""
     for slot in slots(program.tree):
-        if not (isinstance(slot.parent, ast.Call) and slot.field_name == "args" and len(slot.parent.args) == 1):
+        if not (
+            isinstance(slot.parent, ast.Call) and slot.field_name == "args" and len(slot.parent.args) == 1
+        ):
             continue
         function = slot.parent.func
         name = function.id if isinstance(function, ast.Name) else getattr(function, "attr", "")
@@ -130,16 +140,19 @@ def count_truth(program: Program) -> Iterator[Edit]:
         if not (isinstance(slot.parent, ast.Call) and isinstance(slot.parent.func, ast.Name)):
             continue
         node = slot.node
-        if slot.parent.func.id != "sum" or not isinstance(node, ast.GeneratorExp) or len(node.generators) != 1:
+        if (
+            slot.parent.func.id != "sum"
+            or not isinstance(node, ast.GeneratorExp)
+            or len(node.generators) != 1
+        ):
             continue
         part = node.generators[0]
         if program.kind(node.elt) == Kind("bool"):
             filtered = ast.comprehension(part.target, part.iter, [*part.ifs, node.elt], 0)
             yield lambda slot=slot, new=ast.GeneratorExp(ast.Constant(1), [filtered]): slot.replace(new)
-        elif isinstance(node.elt, ast.Constant) and node.elt.value == 1 and len(part.ifs) == 1:
-            if program.kind(part.ifs[0]) == Kind("bool"):
-                bare = ast.comprehension(part.target, part.iter, [], 0)
-                yield lambda slot=slot, new=ast.GeneratorExp(part.ifs[0], [bare]): slot.replace(new)
+        elif same(node.elt, ast.Constant(1)) and [program.kind(test) for test in part.ifs] == [Kind("bool")]:
+            bare = ast.comprehension(part.target, part.iter, [], 0)
+            yield lambda slot=slot, new=ast.GeneratorExp(part.ifs[0], [bare]): slot.replace(new)
 
 
 def map_to_comprehension(program: Program) -> Iterator[Edit]:
@@ -147,7 +160,9 @@ def map_to_comprehension(program: Program) -> Iterator[Edit]:
     item = fresh_name(program.tree, ("item", "x", "v", "part", "entry", "one"))
     for slot in slots(program.tree):
         match slot.node:
-            case ast.Call(func=ast.Name(id="map"), args=[ast.Name() as function, items], keywords=[]) if item is not None:
+            case ast.Call(func=ast.Name(id="map"), args=[ast.Name() as function, items], keywords=[]) if (
+                item is not None
+            ):
                 if isinstance(slot.parent, ast.Call):
                     call = ast.Call(function, [ast.Name(item, ast.Load())], [])
                     part = ast.comprehension(ast.Name(item, ast.Store()), items, [], 0)
@@ -158,7 +173,9 @@ def extend_division(program: Program) -> Iterator[Edit]:
     """`n % k` → `n - n // k * k`, of whole numbers and plain operands."""
     for slot in slots(program.tree):
         match slot.node:
-            case ast.BinOp(left=ast.Name() as n, op=ast.Mod(), right=ast.Constant() as k) if program.are(WHOLE, n, k):
+            case ast.BinOp(left=ast.Name() as n, op=ast.Mod(), right=ast.Constant() as k) if program.are(
+                WHOLE, n, k
+            ):
                 multiple = ast.BinOp(ast.BinOp(clone(n), ast.FloorDiv(), k), ast.Mult(), clone(k))
                 yield lambda slot=slot, new=ast.BinOp(n, ast.Sub(), multiple): slot.replace(new)
 

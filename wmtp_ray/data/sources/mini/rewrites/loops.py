@@ -63,14 +63,22 @@ def while_to_for(program: Program) -> Iterator[Edit]:
     for block, position, loop in loops(program.tree):
         match loop:
             case ast.While(
-                test=ast.Compare(left=ast.Name(id=name), ops=[ast.Lt() | ast.LtE() as operator], comparators=[stop]),
-                body=[_, *_, ast.AugAssign(target=ast.Name(id=moved), op=ast.Add(), value=ast.Constant(value=1))],
+                test=ast.Compare(
+                    left=ast.Name(id=name), ops=[ast.Lt() | ast.LtE() as operator], comparators=[stop]
+                ),
+                body=[
+                    _,
+                    *_,
+                    ast.AugAssign(target=ast.Name(id=moved), op=ast.Add(), value=ast.Constant(value=1)),
+                ],
             ) if moved == name:
                 pass
             case _:
                 continue
         first = block[position - 1] if position else None
-        if not (isinstance(first, ast.Assign) and len(first.targets) == 1 and _is_name(first.targets[0], name)):
+        if not (
+            isinstance(first, ast.Assign) and len(first.targets) == 1 and _is_name(first.targets[0], name)
+        ):
             continue
         function = enclosing_function(program.tree, loop)
         rest = loop.body[:-1]
@@ -128,7 +136,9 @@ def enumerate_to_indices(program: Program) -> Iterator[Edit]:
         ):
             continue
 
-        def edit(loop: ast.For = loop, index: ast.Name = index, item: ast.expr = item, items: ast.Name = items) -> None:
+        def edit(
+            loop: ast.For = loop, index: ast.Name = index, item: ast.expr = item, items: ast.Name = items
+        ) -> None:
             read = ast.Subscript(clone(items), ast.Name(index.id, ast.Load()), ast.Load())
             loop.body.insert(0, ast.Assign([item], read))
             loop.iter = _range(ast.Constant(0), _length(items))
@@ -144,13 +154,20 @@ def indices_to_enumerate(program: Program) -> Iterator[Edit]:
         match loop:
             case ast.For(
                 target=ast.Name(id=name),
-                iter=ast.Call(func=ast.Name(id="range"), args=[ast.Call(func=ast.Name(id="len"), args=[ast.Name() as items])]),
+                iter=ast.Call(
+                    func=ast.Name(id="range"),
+                    args=[ast.Call(func=ast.Name(id="len"), args=[ast.Name() as items])],
+                ),
             ) if item is not None:
                 pass
             case _:
                 continue
         read = ast.Subscript(ast.Name(items.id, ast.Load()), ast.Name(name, ast.Load()), ast.Load())
-        count = sum(isinstance(node, ast.Subscript) and same(node, read) for part in loop.body for node in ast.walk(part))
+        count = sum(
+            isinstance(node, ast.Subscript) and same(node, read)
+            for part in loop.body
+            for node in ast.walk(part)
+        )
         function = enclosing_function(program.tree, loop)
         if (
             not count
@@ -161,7 +178,9 @@ def indices_to_enumerate(program: Program) -> Iterator[Edit]:
         ):
             continue
 
-        def edit(loop: ast.For = loop, items: ast.Name = items, read: ast.expr = read, item: str = item) -> None:
+        def edit(
+            loop: ast.For = loop, items: ast.Name = items, read: ast.expr = read, item: str = item
+        ) -> None:
             replace = _Replace(read, item)
             loop.body = [replace.visit(part) for part in loop.body]
             loop.target = ast.Tuple([loop.target, ast.Name(item, ast.Store())], ast.Store())
@@ -204,7 +223,9 @@ def range_bounds(node: ast.expr) -> tuple[ast.expr, ast.expr, int] | None:
             return ast.Constant(0), stop, 1
         case ast.Call(func=ast.Name(id="range"), args=[start, stop], keywords=[]):
             return start, stop, 1
-        case ast.Call(func=ast.Name(id="range"), args=[start, stop, ast.Constant(value=int(step))], keywords=[]) if step:
+        case ast.Call(
+            func=ast.Name(id="range"), args=[start, stop, ast.Constant(value=int(step))], keywords=[]
+        ) if step:
             return start, stop, step
         case ast.Call(
             func=ast.Name(id="range"),
