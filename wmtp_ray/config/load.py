@@ -1,7 +1,8 @@
 """Read a configuration: one YAML file, dotted overrides on top, validated into a pydantic model.
 
-`load_config(PolicyJobConfig, "configs/quickstart/baseline.yaml", ["training.max_steps=4"])`: each override's value is
-parsed as YAML (`null`, `[1, 2]`, `0.5`, `text`). Unknown keys are refused and the nearest valid one is named.
+`load_config(PolicyJobConfig, "configs/quickstart/baseline.yaml", ["data.plan.max_steps=4"])`: each override's value is
+parsed as YAML (`null`, `[1, 2]`, `0.5`, `text`). Unknown keys are refused and the nearest valid one is named; a key
+that stands twice in a section is refused, too.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ def load_config(model: type[ConfigT], path: str | Path, overrides: Iterable[str]
     """
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = _parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(
             f"no configuration file {path}; see configs/quickstart and configs/production"
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
-        raise ConfigError(f"{path} is not a YAML file: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds {type(content).__name__}, not a mapping of sections")
     for override in overrides:
@@ -64,7 +65,7 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
     if not separator or not key.strip():
         raise ConfigError(f"override {override!r} is not of the form key.sub=value")
     try:
-        value = yaml.safe_load(text)
+        value = _parse(text)
     except yaml.YAMLError:
         raise ConfigError(f"override {override!r}: {text!r} is not a YAML value; quote it") from None
     *parents, last = key.strip().split(".")
@@ -79,29 +80,71 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
     target[last] = value
 
 
+class _StrictLoader(yaml.SafeLoader):
+    """YAML keeps the last of two equal keys of a section without a word; this loader refuses them."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key.value} stands twice in one section; remove one", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _parse(text: str) -> Any:
+    return yaml.load(text, _StrictLoader)  # a SafeLoader: plain values only
+
+
 def _describe(model: type[BaseModel], problem: Any) -> str:
     location: Sequence[int | str] = problem["loc"]
-    key = ".".join(str(part) for part in location)
-    if problem["type"] == "extra_forbidden":
-        siblings = _fields_at(model, location[:-1])
-        close = difflib.get_close_matches(str(location[-1]), siblings, n=1, cutoff=0.0)
-        hint = f"did you mean {close[0]}?" if close else "remove it"
-        return f"unknown key {key}; {hint}"
-    if problem["type"] == "missing":
-        return f"{key} is missing; set it in the file or as {key}=VALUE"
-    if problem["type"] == "value_error":
-        return f"{key}: {problem['ctx']['error']}" if key else str(problem["ctx"]["error"])
+    parts, _ = _place(model, location)
+    key, context = ".".join(parts), problem.get("ctx", {})
+    match problem["type"]:
+        case "extra_forbidden":
+            section, siblings = _place(model, location[:-1])
+            close = difflib.get_close_matches(str(location[-1]), siblings, n=1, cutoff=0.0)
+            hint = f"did you mean {close[0]}?" if close else "remove it"
+            return f"unknown key {'.'.join([*section, str(location[-1])])}; {hint}"
+        case "missing" if isinstance(location[-1], int):
+            return f"{'.'.join(parts[:-1])} has {location[-1]} values, which is too few; add the others"
+        case "missing":
+            return f"{key} is missing; set it in the file or as {key}=VALUE"
+        case "union_tag_invalid":
+            tag = f"{key}.{context['discriminator'].strip(chr(39))}"
+            return f"{tag} = {context['tag']!r}: input should be one of {context['expected_tags']}"
+        case "union_tag_not_found":
+            tag = f"{key}.{context['discriminator'].strip(chr(39))}"
+            return f"{tag} is missing; set it in the file or as {tag}=VALUE"
+        case "value_error":
+            return f"{key}: {context['error']}" if key else str(context["error"])
     return f"{key} = {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 
-def _fields_at(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
-    """Names of the fields that are valid in the section at `location`."""
+def _place(model: type[BaseModel], location: Sequence[int | str]) -> tuple[list[str], list[str]]:
+    """`location` as the user writes it, and the names of the fields that are valid in that section.
+
+    pydantic names the chosen member of a tagged union like a key: (weighting, critic, beta) is weighting.beta.
+    """
+    parts: list[str] = []
     candidates: list[type[BaseModel]] = [model]
     for part in location:
         annotations = [m.model_fields[part].annotation for m in candidates if part in m.model_fields]
-        deeper = [m for a in annotations for m in _models_in(a)]
-        candidates = deeper or candidates  # the tag of a union is a location part without a field
-    return [name for m in candidates for name in m.model_fields]
+        tagged = [
+            m
+            for m in candidates
+            if any(part in typing.get_args(f.annotation) for f in m.model_fields.values())
+        ]
+        if not annotations and len(candidates) > 1 and tagged:
+            candidates = tagged
+            continue
+        parts.append(str(part))
+        candidates = [m for a in annotations for m in _models_in(a)] or candidates
+    return parts, [name for m in candidates for name in m.model_fields]
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
