@@ -52,10 +52,11 @@ def run_command(model: type[ConfigT], job: Callable[[ConfigT, Flags], None], des
         try:
             job(load_config(model, config, overrides or ()), Flags(dry_run, fresh))
         except WMTPError as error:
-            typer.echo(f"error: {error}", err=True)
+            typer.echo(f"error: {' '.join(str(error).split())}", err=True)
             sys.exit(1)
 
-    command.__doc__ = description
+    # \b keeps the lines of an indented paragraph, the commands, as they are.
+    command.__doc__ = description and description.replace("\n\n    ", "\n\n\b\n    ")
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(command)
     app()
