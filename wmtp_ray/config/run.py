@@ -10,12 +10,13 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from wmtp_ray.config.base import Section
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
 class StorageConfig(Section):
     """Where stores, runs, converted models and score caches live."""
 
-    root: Path = Path("~/wmtp")
+    root: Annotated[Path, Field(validate_default=True)] = Path("~/wmtp")
     """An absolute directory (`~` allowed), shared by all nodes of a cluster. Never relative: a submitted job runs in a
     temporary copy of the working directory."""
 
@@ -50,7 +51,7 @@ class OptimizerConfig(Section):
     learning_rate: PositiveFloat = 1e-4
     head_learning_rate: PositiveFloat | None = None
     """Of the value head; null = `learning_rate`."""
-    betas: tuple[Fraction, Fraction] = (0.9, 0.95)
+    betas: tuple[Momentum, Momentum] = (0.9, 0.95)
     eps: PositiveFloat = 1e-8
     weight_decay: NonNegativeFloat = 0.01
     max_grad_norm: PositiveFloat = 1.0
