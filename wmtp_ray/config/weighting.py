@@ -31,7 +31,7 @@ class CriticWeighting(WeightingBase):
     """exp(whitened advantage / beta), clipped, from a frozen critic's values."""
 
     method: Literal["critic"] = "critic"
-    gamma: Fraction = 1.0
+    gamma: Annotated[float, Field(gt=0, le=1)] = 1.0
     lam: Fraction = 0.95
     first_token: Literal["prompt_value", "initial_value", "zero"] = "zero"
     initial_value: float = 0.5
