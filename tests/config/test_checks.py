@@ -1,0 +1,77 @@
+"""Contradictions between sections: each is refused in a sentence that names both keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.config.recipes import critic_recipe, policy_recipe
+from wmtp_ray.config import CriticJobConfig, PolicyJobConfig
+from wmtp_ray.config.load import validate
+from wmtp_ray.errors import ConfigError
+
+
+def _data(**changes: Any) -> dict[str, Any]:
+    return policy_recipe()["data"] | changes
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        (
+            {"data": _data(validation={"solutions": "correct", "split": "train"})},
+            "data.validation.split and data.sampling.split are both train",
+        ),
+        (
+            {"cluster": {"num_workers": 3}},
+            "cluster.num_workers = 3 is more than data.plan.micro_batches_per_step = 2",
+        ),
+        (
+            {"data": _data(sampling={"solutions": "pairs"})},
+            "data.sampling.solutions = pairs does not fit this job; choose correct or all",
+        ),
+        ({"critic": None}, "weighting.method = critic needs a critic section"),
+        ({"weighting": {"method": "uniform"}}, "weighting.method = uniform reads no critic"),
+        ({"critic": {}}, "critic.run = None and critic.path = None; set exactly one"),
+        ({"critic": {"run": "a", "path": "/b"}}, "critic.run = 'a' and critic.path = '/b'; set exactly one"),
+        (
+            {"weighting": {"method": "critic", "min_weight": 4}},
+            "weighting.min_weight = 4.0 is more than weighting.max_weight = 3.0",
+        ),
+        (
+            {"loss": {"head_coefficients": [1, 1, 1]}},
+            "loss.head_coefficients has 3 numbers, model.num_heads is 2",
+        ),
+        ({"loss": {"head_coefficients": [0, 0]}}, "loss.head_coefficients are all 0"),
+        (
+            {"data": _data(plan={"micro_batches_per_step": 2})},
+            "samples_per_micro_batch = None and tokens_per_micro_batch = None; set exactly one",
+        ),
+        (
+            {"data": _data(plan={"micro_batches_per_step": 2, "tokens_per_micro_batch": 8, "row_tokens": 9})},
+            "row_tokens = 9 is more than tokens_per_micro_batch = 8",
+        ),
+        (
+            {"data": _data(sampling={"solutions": "correct", "difficulty_bins": {"low": [1, 5]}})},
+            "difficulty_bins and difficulty_weights belong together",
+        ),
+    ],
+)
+def test_policy_contradictions(sections: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        validate(PolicyJobConfig, policy_recipe(**sections), "a test")
+    assert message in str(raised.value)
+
+
+def test_a_critic_needs_pairs() -> None:
+    data = critic_recipe()["data"] | {"validation": {"solutions": "all", "split": "valid"}}
+    with pytest.raises(
+        ConfigError, match=r"data\.validation\.solutions = all .* choose pairs or length_balanced"
+    ):
+        validate(CriticJobConfig, critic_recipe(data=data), "a test")
+
+
+def test_a_coefficient_of_zero_is_allowed_beside_others() -> None:
+    config = validate(PolicyJobConfig, policy_recipe(loss={"head_coefficients": [1, 0]}), "a test")
+    assert config.loss.head_coefficients == (1.0, 0.0)
