@@ -15,11 +15,14 @@ from transformers import PreTrainedTokenizerFast
 from tests.data.indices import random_index
 from tests.data.stores import build_store, synthetic_problems
 from wmtp_ray.config.data import PlanConfig, SamplingConfig
+from wmtp_ray.data.batch import IGNORED_LABEL, pack
 from wmtp_ray.data.index import ProblemIndex
 from wmtp_ray.data.plan import Plan, empty_plan, load_micro_batch, make_plan, plan_selection
 from wmtp_ray.data.planned import PlannedMicroBatch
+from wmtp_ray.data.prompt import TokenizedSample
 from wmtp_ray.data.sampling import Selection, select
 from wmtp_ray.errors import ConfigError, DataError, StorageError
+from wmtp_ray.losses.mtp import WeightAlignment, mtp_targets
 
 PROPERTY = settings(deadline=None, max_examples=60)
 LONGEST = 60
@@ -184,6 +187,27 @@ def test_head_targets_by_counting(lengths: list[tuple[int, int]], head: int, ali
         if p <= t + head < p + n and (alignment == "target" or t + 1 >= p)
     )
     assert planned.head_targets(head, alignment) == counted  # type: ignore[arg-type]
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(0, 50), st.integers(1, 5), st.sampled_from(["target", "state"]))
+def test_head_targets_are_those_of_the_loss(seed: int, head: int, alignment: WeightAlignment):
+    """What the plan counts from lengths is what the loss finds in the packed batch."""
+    index, sampling, selection = drawn(seed, paired=False)
+    config = PlanConfig(micro_batches_per_step=2, samples_per_micro_batch=5, row_tokens=2 * LONGEST)
+    for step in plan_selection(index, "f", selection, sampling, config).steps():
+        for planned in step.micro_batches:
+            samples = iter(zip(planned.rows, planned.tokens, planned.targets, strict=True))
+            rows = [
+                [
+                    TokenizedSample(row, np.full(tokens, 7, dtype=np.int32), int(tokens - targets), False)
+                    for row, tokens, targets in (next(samples) for _ in packed_row)
+                ]
+                for packed_row in planned.packed_rows
+            ]
+            batch = pack(rows, pad_id=0)
+            found = mtp_targets(batch.labels, batch.segment_ids, head, alignment) != IGNORED_LABEL
+            assert planned.head_targets(head, alignment) == found.sum()
 
 
 def test_too_small_budgets_are_refused():

@@ -1,0 +1,117 @@
+"""Preparing over Ray gives the store that preparing in one process gives, or no store at all."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import ray
+from transformers import PreTrainedTokenizerFast
+
+from tests.data.stores import synthetic_problems
+from wmtp_ray.cluster.prepare import prepare_store
+from wmtp_ray.config.prepare import JsonlSourceConfig, PrepareJobConfig
+from wmtp_ray.data.records import Problem, Reject
+from wmtp_ray.data.sources import build_source, source_identity
+from wmtp_ray.data.store import SolutionStore
+from wmtp_ray.data.writer import write_store
+from wmtp_ray.errors import DataError, StorageError
+from wmtp_ray.models.tokenizer import load_tokenizer, tokenizer_fingerprint
+
+
+@dataclass(frozen=True)
+class SyntheticSource:
+    """40 problems in 8 parts of which the first are the slowest, so that they finish out of order."""
+
+    fails_at: int | None = None
+
+    def partitions(self) -> list[int]:
+        return list(range(8))
+
+    def problems(self, partition: int) -> Iterator[Problem | Reject]:
+        time.sleep(0.05 * (8 - partition))
+        if partition == self.fails_at:
+            raise DataError("part 5 is unusable")
+        yield from synthetic_problems(40)[partition * 5 : partition * 5 + 5]
+        yield Reject(f"part {partition}", "bad_json", "x")
+
+
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[None]:
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def tokenizer_directory(
+    tmp_path_factory: pytest.TempPathFactory, byte_tokenizer: PreTrainedTokenizerFast
+) -> Path:
+    directory = tmp_path_factory.mktemp("tokenizer")
+    byte_tokenizer.save_pretrained(str(directory))
+    return directory
+
+
+def job(root: Path, **source: object) -> PrepareJobConfig:
+    return PrepareJobConfig.model_validate(
+        {
+            "name": "s",
+            "storage": {"root": str(root)},
+            "source": {"kind": "mini", **source},
+            "tokenizer": "bytes",
+            "max_length": 400,
+        }
+    )
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_equals_one_process(tmp_path: Path, tokenizer_directory: Path):
+    source = SyntheticSource()
+    tokenizer = load_tokenizer(tokenizer_directory)
+    items = [item for partition in source.partitions() for item in source.problems(partition)]
+    alone = write_store(
+        tmp_path / "alone",
+        items,
+        tokenizer,
+        400,
+        source={"kind": "x"},
+        tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
+    )
+    counts = prepare_store(job(tmp_path), source, {"kind": "x"}, tokenizer_directory, tmp_path / "spread")
+    assert counts == alone
+    assert counts.rejected["bad_json"] == 8
+    spread = SolutionStore.open(tmp_path / "spread")
+    assert spread.fingerprint == SolutionStore.open(tmp_path / "alone").fingerprint
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_failing_part_leaves_no_store(tmp_path: Path, tokenizer_directory: Path):
+    with pytest.raises(DataError, match="part 5 is unusable"):
+        prepare_store(job(tmp_path), SyntheticSource(fails_at=5), {}, tokenizer_directory, tmp_path / "s")
+    with pytest.raises(StorageError, match="incomplete"):
+        SolutionStore.open(tmp_path / "s")
+    assert prepare_store(job(tmp_path), SyntheticSource(), {}, tokenizer_directory, tmp_path / "s").rows_kept
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_json_lines(tmp_path: Path, tokenizer_directory: Path):
+    rows = [
+        {"instruction": f"Do {p}", "output": f"x = {i}", "problem_id": f"p{p}", "is_correct": i % 2 == 0}
+        for i in range(6)
+        for p in range(10)
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join([*map(json.dumps, rows), "{"]))
+    config = job(tmp_path, kind="jsonl", paths=[str(tmp_path / "a.jsonl")], valid_share=0.2)
+    assert isinstance(config.source, JsonlSourceConfig)
+    identity = source_identity(config.source)
+    assert str(tmp_path) not in json.dumps(identity)
+    source = build_source(config.source)
+    counts = prepare_store(config, source, identity, tokenizer_directory, tmp_path / "s")
+    assert (counts.rows_in, counts.rows_kept, counts.rejected) == (61, 60, {"bad_json": 1})
+    store = SolutionStore.open(tmp_path / "s")
+    assert len(store.problems("valid")) == 2
+    assert store.index.correct.rows.size == 30
