@@ -8,8 +8,14 @@ that everybody trains on the same number.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from wmtp_ray.errors import StorageError
+
+WAIT_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -21,21 +27,25 @@ class CacheCounts:
 
 
 class ScoreCache:
-    """Keys (32 bytes) to float32 vectors (as bytes), in `<root>/cache/scores.sqlite`, at most `max_bytes` of values."""
+    """Keys (32 bytes) to float32 vectors (as bytes), in `<root>/cache/scores.sqlite`, which takes at most `max_bytes`
+    of disk; the oldest values go first. Raises `StorageError` where the file is damaged or cannot grow; what it holds
+    stays."""
 
     def __init__(self, path: str, max_bytes: int) -> None:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        self._database = sqlite3.connect(path, timeout=60, isolation_level=None)
-        self._database.execute(
-            "CREATE TABLE IF NOT EXISTS scores (number INTEGER PRIMARY KEY, key BLOB UNIQUE, value BLOB NOT NULL)"
-        )
+        self._path = path
         self._max_bytes = max_bytes
-        self._bytes = self._measure()
         self._hits = self._misses = 0
+        with self._naming_the_file():
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            self._database = sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None)
+            self._database.execute(
+                "CREATE TABLE IF NOT EXISTS scores (number INTEGER PRIMARY KEY, key BLOB UNIQUE, value BLOB NOT NULL)"
+            )
 
     def get(self, keys: list[bytes]) -> list[bytes | None]:
         """The stored value of each key, None where there is none."""
-        found = [self._lookup(key) for key in keys]
+        with self._naming_the_file():
+            found = [self._lookup(key) for key in keys]
         missing = found.count(None)
         self._misses += missing
         self._hits += len(keys) - missing
@@ -43,38 +53,56 @@ class ScoreCache:
 
     def put(self, keys: list[bytes], values: list[bytes]) -> list[bytes]:
         """Store values that are not there yet, all or none; returns what is stored under each key afterwards."""
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
+        with self._naming_the_file(), self._transaction():
             self._database.executemany(
                 "INSERT OR IGNORE INTO scores (key, value) VALUES (?, ?)", zip(keys, values, strict=True)
             )
             stored = [value for value in map(self._lookup, keys) if value is not None]
-            self._bytes += sum(map(len, stored))
-            if self._bytes > self._max_bytes:
-                self._evict()
-        except BaseException:
-            self._database.execute("ROLLBACK")
-            raise
-        self._database.execute("COMMIT")
+            self._evict()
         return stored
 
     def counts(self) -> CacheCounts:
         """How often `get` found a value, and how often not."""
         return CacheCounts(self._hits, self._misses)
 
+    def used_bytes(self) -> int:
+        """Disk that the values take, by all runs that share the file."""
+        pages, free, size = (
+            self._database.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return (pages - free) * size
+
     def _lookup(self, key: bytes) -> bytes | None:
         row = self._database.execute("SELECT value FROM scores WHERE key = ?", (key,)).fetchone()
         return row[0] if row else None
 
-    def _measure(self) -> int:
-        return self._database.execute("SELECT COALESCE(SUM(LENGTH(value)), 0) FROM scores").fetchone()[0]
-
     def _evict(self) -> None:
-        """Drop the oldest tenth of the rows if the values really take more than `max_bytes`."""
-        self._bytes = self._measure()
-        if self._bytes > self._max_bytes:
-            self._database.execute(
+        """Drop the oldest tenth of the rows until the rest fits."""
+        while self.used_bytes() > self._max_bytes:
+            dropped = self._database.execute(
                 "DELETE FROM scores WHERE number IN "
                 "(SELECT number FROM scores ORDER BY number LIMIT (SELECT 1 + COUNT(*) / 10 FROM scores))"
             )
-            self._bytes = self._measure()
+            if dropped.rowcount == 0:
+                return
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._database.execute("COMMIT")
+        except BaseException:
+            if self._database.in_transaction:  # a full disk has rolled it back already
+                self._database.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def _naming_the_file(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise StorageError(
+                f"score cache {self._path}: {error}; free space, or move the file away (its scores are computed again)"
+            ) from error

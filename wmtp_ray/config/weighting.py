@@ -73,4 +73,4 @@ class CriticPoolConfig(Section):
     cache: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "scores"
     """Name of the score cache under the storage root; runs that name the same one share their scores."""
     cache_bytes: PositiveInt = 10_000_000_000
-    """Bound on the values that the score cache keeps (four bytes per response token)."""
+    """Bound on the file of the score cache, shared by all runs (a value takes four bytes per response token)."""
