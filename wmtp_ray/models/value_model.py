@@ -12,6 +12,7 @@ On disk it is whole and checked, except for the frozen backbone, which is named 
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping
@@ -222,7 +223,8 @@ class ValueModel(nn.Module):
         dtype = self.runner.compute_dtype
         state = {f"model.{name}": tensor for name, tensor in plain_state_dict(self.backbone).items()}
         state |= {"score.weight": self.head.out.weight, "score.bias": self.head.out.bias}
-        config = type(self.backbone.config).from_dict(self.backbone.config.to_dict() | {"num_labels": 1})
+        config = copy.deepcopy(self.backbone.config)
+        config.id2label, config.label2id = {0: "value"}, {"value": 0}
         save_plain_model(config, state, directory, dtype=dtype, auto_class=AutoModelForTokenClassification)
         copy_tokenizer(self.source, directory)
 
