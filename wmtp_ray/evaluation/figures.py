@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -19,7 +20,7 @@ from wmtp_ray.evaluation.statistics import Estimate
 
 SERIES = 6
 _INK, _GRID = "#0a0b0c", "#0d0e0f"
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "wmtp",
     "font.family": "sans-serif",
@@ -53,7 +54,7 @@ def line_chart(
     """Curves by name, and points of the same names on top (validation on training)."""
 
     def draw(axes: Axes) -> None:
-        names = list(dict.fromkeys([*curves, *(points or {})]))
+        names = [*curves, *(name for name in points or {} if name not in curves)]
         for number, name in enumerate(names):
             if name in curves:
                 axes.plot(*curves[name], color=color(number), linewidth=1.6, label=name)
@@ -110,7 +111,7 @@ def histogram_chart(counts: Mapping[str, Sequence[float]], *, top: float, x_labe
     return _svg(draw, f"Histogram of {x_label}")
 
 
-def _svg(draw, title: str, height: float = 3.1) -> str:
+def _svg(draw: Callable[[Axes], None], title: str, height: float = 3.1) -> str:
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(5.2, height), layout="constrained")
         draw(figure.subplots())

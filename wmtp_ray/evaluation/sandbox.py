@@ -32,6 +32,7 @@ from typing import IO, Any, Literal
 
 from wmtp_ray.errors import SandboxError
 from wmtp_ray.evaluation import exchange, inside
+from wmtp_ray.evaluation.seccomp import filter_program
 
 Isolation = Literal["root", "user_namespace"]
 _USER_BASE = 1_500_000_000
@@ -204,20 +205,19 @@ class Running:
         return (self.process.stdout, self.stdout), (self.process.stderr, self.stderr)
 
 
-def _memory_file(content: bytes) -> int:
-    descriptor = os.memfd_create("task")
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor
+def _memory_file(content: bytes) -> IO[bytes]:
+    """A file without a name: nothing to clean up, and no pipe that a slow reader could fill."""
+    file = os.fdopen(os.memfd_create("sandbox"), "w+b")
+    file.write(content)
+    file.seek(0)
+    return file
 
 
 def start(
     task: dict[str, Any],
     limits: Limits,
     kind: Isolation | None = None,
-    stdin: bytes | None = None,
+    stdin: bytes = b"",
     pass_fds: tuple[int, ...] = (),
 ) -> Running:
     """Start a sandbox with a `task` of `inside`. Every start is a fresh interpreter in fresh namespaces,
@@ -225,21 +225,22 @@ def start(
     kind = kind or isolation()
     number = next(_counter)
     user = _USER_BASE + os.getpid() % 400_000 * 1000 + number % 1000 if kind == "root" else None
-    task_fd = _memory_file(marshal.dumps({**task, "limits": limits.rlimits(), "user": user}))
-    stdin_fd = _memory_file(stdin) if stdin is not None else None
-    try:
+    content = marshal.dumps({**task, "limits": limits.rlimits(), "user": user})
+    with (
+        _memory_file(content) as task_file,
+        _memory_file(filter_program() or b"") as calls,
+        _memory_file(stdin) as given,
+    ):
+        bwrap, *arguments = _command(kind, limits.file_mb)
+        filtered = ("--seccomp", str(calls.fileno())) if filter_program() else ()
         process = subprocess.Popen(
-            [*_command(kind, limits.file_mb), _interior(), str(task_fd)],
-            stdin=subprocess.DEVNULL if stdin_fd is None else stdin_fd,
+            [bwrap, *filtered, *arguments, _interior(), str(task_file.fileno())],
+            stdin=given,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            pass_fds=(task_fd, *pass_fds),
+            pass_fds=(task_file.fileno(), calls.fileno(), *pass_fds),
             env={},
         )
-    finally:
-        os.close(task_fd)
-        if stdin_fd is not None:
-            os.close(stdin_fd)
     return Running(process, time.monotonic())
 
 

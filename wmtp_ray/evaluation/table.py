@@ -18,6 +18,22 @@ from wmtp_ray.evaluation.samples import JudgedSample
 from wmtp_ray.evaluation.statistics import Estimate, bootstrap_mean, paired_difference
 from wmtp_ray.evaluation.verify import Status
 
+_COLUMNS = (
+    *(
+        "model",
+        "minus",
+        "benchmark",
+        "k",
+        "value",
+        "low95",
+        "high95",
+        "problems",
+        "problems_total",
+        "samples",
+    ),
+    *("cases_passed", "cut", "mean_tokens"),
+)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -68,21 +84,7 @@ class ResultTable:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         counted = get_args(Status)
-        writer.writerow(
-            [
-                "model",
-                "minus",
-                "benchmark",
-                "k",
-                "value",
-                "low95",
-                "high95",
-                "problems",
-                "problems_total",
-                "samples",
-            ]
-            + ["cases_passed", "cut", "mean_tokens", *counted]
-        )
+        writer.writerow([*_COLUMNS, *counted])
         for row in self.rows:
             for k, e in row.pass_at_k.items():
                 writer.writerow(

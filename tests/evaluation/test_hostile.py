@@ -1,0 +1,105 @@
+"""Hostile programs do not pass, the judge survives them, and the next honest program still passes."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.evaluation.hostile import C_LIBRARY, PROBES, QUICK, SLOW
+from wmtp_ray.data.records import Case, Tests
+from wmtp_ray.evaluation.sandbox import Limits
+from wmtp_ray.evaluation.verify import verify
+
+CALL = Tests("call", cases=(Case("f(1)", "2"), Case("f(41)", "42")))
+ASSERT = Tests(
+    "assert", entry_point="f", code="def check(g):\n    assert g(1) == 2\n    assert g(41) == 42\n"
+)
+HONEST = "def f(x):\n    return x + 1\n"
+SHORT = Limits(cpu_seconds=1, wall_seconds=3, memory_mb=512, output_mb=4)
+
+
+@pytest.mark.parametrize("tests", [CALL, ASSERT], ids=["call", "assert"])
+def test_the_honest_program_passes(tests: Tests) -> None:
+    verdict = verify(HONEST, tests)
+    assert verdict.passed and verdict.cases_passed == verdict.cases, verdict
+
+
+@pytest.mark.parametrize("tests", [CALL, ASSERT], ids=["call", "assert"])
+@pytest.mark.parametrize("name", QUICK)
+def test_no_trick_passes(name: str, tests: Tests) -> None:
+    verdict = verify(QUICK[name], tests, SHORT)
+    assert not verdict.passed and verdict.status != "sandbox_fault", verdict
+    assert verify(HONEST, tests).passed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tests", [CALL, ASSERT], ids=["call", "assert"])
+@pytest.mark.parametrize("name", SLOW)
+def test_limits_end_what_does_not_end(name: str, tests: Tests) -> None:
+    verdict = verify(SLOW[name], tests, SHORT)
+    assert not verdict.passed and verdict.status != "sandbox_fault", verdict
+    assert verdict.seconds < SHORT.wall_seconds + 3
+    assert verify(HONEST, tests).passed
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_the_sandbox_shows_and_allows_nothing(name: str) -> None:
+    attempt = f"    try:\n        {PROBES[name]}\n    except (OSError, ImportError, KeyError):\n        return x + 1\n"
+    verdict = verify(f"{C_LIBRARY}def f(x):\n{attempt}", CALL)
+    assert verdict.passed, f"{name} was possible: {verdict}"
+
+
+def test_processes_are_limited_also_for_root() -> None:
+    program = "\n".join(
+        (
+            "import os, time",
+            "def f(x):",
+            "    for n in range(200):",
+            "        try:",
+            "            child = os.fork()",
+            "        except OSError:",
+            "            return n",
+            "        if child == 0:",
+            "            time.sleep(5)",
+            "            os._exit(0)",
+        )
+    )
+    limits = Limits(processes=8)
+    [case] = [Case("f(0)", str(limits.processes - 1))]
+    verdict = verify(program, Tests("call", cases=(case,)), limits)
+    assert verdict.passed, verdict
+
+
+def test_nothing_is_left_in_the_temporary_directory() -> None:
+    program = "import os\nopen('/tmp/left', 'w').write('x')\ndef f(x):\n    return sorted(os.listdir('/tmp'))"
+    for _ in range(2):
+        assert verify(program, Tests("call", cases=(Case("f(0)", "['left']"),))).passed
+    assert not Path("/tmp/left").exists()
+
+
+@pytest.mark.slow
+def test_a_killed_judge_leaves_no_sandbox_behind() -> None:
+    script = (
+        "from wmtp_ray.data.records import Case, Tests\nfrom wmtp_ray.evaluation.verify import verify\n"
+        "verify('import time\\nnumber_5317 = 1\\ntime.sleep(600)', Tests('call', cases=(Case('1', '1'),)))"
+    )
+    judge = subprocess.Popen([sys.executable, "-c", script])
+    time.sleep(3)
+    children = _children(judge.pid)
+    assert children
+    judge.send_signal(signal.SIGKILL)
+    judge.wait()
+    deadline = time.monotonic() + 5
+    while any(Path(f"/proc/{pid}").exists() for pid in children) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in children)
+
+
+def _children(pid: int) -> list[int]:
+    return [child.pid for child in psutil.Process(pid).children(recursive=True)]
