@@ -14,6 +14,7 @@ import platform
 import subprocess
 import time
 import uuid
+from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,8 @@ class RunDirectory:
         run = cls(run_path(root, job, config.name))  # pyright: ignore[reportAttributeAccessIssue]
         try:
             if fresh and run.path.exists():
-                run.path.rename(run.path.with_name(f"{run.path.name}.{time.strftime('%Y%m%d-%H%M%S')}"))
+                moved = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
+                run.path.rename(run.path.with_name(f"{run.path.name}.{moved}"))
             if (run.path / "config.yaml").exists():
                 run._refuse_changes(config)
             run.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -107,8 +109,9 @@ class RunDirectory:
         return attempt
 
     def is_current(self, attempt: str) -> bool:
-        """Whether `attempt` is still the one that may write."""
-        return (self.path / "attempt").read_text() == attempt
+        """Whether `attempt` is still the one that may write; none is where the run was moved aside."""
+        path = self.path / "attempt"
+        return path.exists() and path.read_text() == attempt
 
     def record_failure(self, kind: str, message: str, trace: str) -> None:
         """Leave word for the driver: this run cannot go on, and trying again would fail the same way. The first word
