@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor
-
-import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import GroupKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
+from benchmarks.mini import layout_auroc, make_all
 from wmtp_ray.data.records import Problem, Solution
-from wmtp_ray.data.sources.mini import MiniSource
-from wmtp_ray.data.sources.mini.style import FEATURES, StyleTable, shorter_wins, style_features, style_table
+from wmtp_ray.data.sources.mini.style import FEATURES, shorter_wins, style_features, style_table
 
 
 def problem_of(*programs: tuple[str, bool]) -> Problem:
     return Problem("p", "", tuple(Solution(code, is_correct) for code, is_correct in programs))
-
-
-def auroc(table: StyleTable, features_NF: np.ndarray) -> float:
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    scores_N2 = cross_val_predict(
-        model,
-        features_NF,
-        table.is_correct_N,
-        groups=table.problem_N,
-        cv=GroupKFold(5),
-        method="predict_proba",
-    )
-    return float(roc_auc_score(table.is_correct_N, np.asarray(scores_N2)[:, 1]))
 
 
 def test_features_are_counted():
@@ -49,24 +28,18 @@ def test_shorter_wins_counts_pairs_and_halves_ties():
 def test_the_classifier_sees_layout_that_does_give_labels_away():
     problems = [problem_of(("x" * (20 + n % 7), True), ("x" * (30 + n % 5), False)) for n in range(40)]
     table = style_table(problems)
-    assert auroc(table, table.centred()) > 0.95
+    assert layout_auroc(table, table.centred()) > 0.95
     assert shorter_wins(problems) == 1.0
-
-
-def make(name: str) -> Problem:
-    [problem] = MiniSource().problems(name)
-    return problem
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_whole_data_set():
-    with ProcessPoolExecutor(2) as pool:
-        problems = list(pool.map(make, MiniSource().partitions(), chunksize=4))
+    problems = make_all()
     for problem in problems:
         correct = sum(solution.is_correct for solution in problem.solutions)
         assert correct >= 8 and len(problem.solutions) - correct >= 6, problem.problem_id
     table = style_table(problems)
-    assert abs(auroc(table, table.features_NF) - 0.5) < 0.05
-    assert abs(auroc(table, table.centred()) - 0.5) < 0.05
+    assert abs(layout_auroc(table, table.features_NF) - 0.5) < 0.05
+    assert abs(layout_auroc(table, table.centred()) - 0.5) < 0.05
     assert abs(shorter_wins(problems) - 0.5) < 0.04
