@@ -23,7 +23,7 @@ class CriticActor:
         torch.set_num_threads(threads)
         self._directory = Path(directory)
         self._cache = cache
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
         self._scorer = f"{read_manifest(self._directory, KIND).fingerprint}/transformers/{self._device.type}"
         self._model: ValueModel | None = None
         self._forwards = 0

@@ -27,7 +27,7 @@ from wmtp_ray.errors import ConfigError
 from wmtp_ray.models.resolve import resolve_model
 from wmtp_ray.storage.manifest import MANIFEST_NAME
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, markup=False, soft_wrap=True)
 
 
 def run(config: PrepareJobConfig, flags: Flags) -> None:

@@ -14,6 +14,7 @@ import os
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray's client reads it when it is imported
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,7 +39,7 @@ STAGES = {"prepare": 2, "critic": 5, "baseline": 3, "verifiable": 3, "evaluate":
 LOGICAL_CPUS = 8
 """More than the machine has, so that read tasks find a place beside workers and critics that wait."""
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, markup=False, soft_wrap=True)
 
 
 class QuickstartConfig(Section):
@@ -49,19 +50,28 @@ class QuickstartConfig(Section):
 
 def quickstart(
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[storage.root=DIRECTORY]")] = None,
-    dashboard_port: Annotated[int, typer.Option(envvar="DASHBOARD_PORT", help="Of the local Ray's dashboard.")] = 8265,
+    dashboard_port: Annotated[
+        int, typer.Option(envvar="DASHBOARD_PORT", help="Of the local Ray's dashboard.")
+    ] = 8265,
 ) -> None:
     """Run every stage that is not finished and print what came out."""
     quiet_libraries()
     try:
         root = validate_overrides(QuickstartConfig, overrides or []).storage.root
         started = time.monotonic()
-        with _cluster(dashboard_port) as address:
+        with _cluster(dashboard_port) as (address, python):
             for number, stage in enumerate(STAGES):
                 left = sum(list(STAGES.values())[number:])
-                console.rule(f"{number + 1}/{len(STAGES)} {stage} (about {left} minutes left on 2 cores)", align="left")
+                console.rule(
+                    f"{number + 1}/{len(STAGES)} {stage} (about {left} minutes left on 2 cores)", align="left"
+                )
                 config = f"configs/quickstart/{stage}.yaml"
-                submit(address, CHECKOUT, [f"jobs/{stage}.py", "--config", config, f"storage.root={root}"])
+                submit(
+                    address,
+                    CHECKOUT,
+                    python,
+                    [f"jobs/{stage}.py", "--config", config, f"storage.root={root}"],
+                )
         console.rule(f"done in {(time.monotonic() - started) / 60:.1f} minutes", align="left")
         console.print(quickstart_summary(root, "quickstart"))
     except WMTPError as error:
@@ -70,16 +80,16 @@ def quickstart(
 
 
 @contextmanager
-def _cluster(dashboard_port: int) -> Iterator[str]:
-    """Where to submit jobs: the cluster that the user named, or one of our own."""
+def _cluster(dashboard_port: int) -> Iterator[tuple[str, str]]:
+    """Where to submit jobs, and the Python to run there: on the cluster that the user named, or on one of our own."""
     if address := os.environ.get("RAY_ADDRESS"):
         console.print(f"using the Ray cluster at {address}")
-        yield address
+        yield address, "python"
         return
     console.print("starting a local Ray ...")
     with local_ray(dashboard_port, LOGICAL_CPUS) as address:
         console.print(f"Ray dashboard: {address} (its token: `ray get-auth-token`)")
-        yield address
+        yield address, sys.executable
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
+from ray.exceptions import RayError
 
 from wmtp_ray.cluster.scoring import NAMESPACE
 from wmtp_ray.errors import InfraError
@@ -27,6 +28,7 @@ def connected(logical_cpus: float) -> Iterator[None]:
     os.environ.setdefault(
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", QUIET_WORKERS["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"]
     )
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     address = os.environ.get("RAY_ADDRESS")
     try:
         if address:
@@ -47,7 +49,7 @@ def connected(logical_cpus: float) -> Iterator[None]:
                 include_dashboard=False,
                 runtime_env={"env_vars": QUIET_WORKERS},
             )
-    except (ConnectionError, RuntimeError) as error:
+    except (ConnectionError, RuntimeError, RayError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InfraError(
             f"cannot join the Ray cluster at {address or 'local'}: {reason}; start one with `ray start --head` "

@@ -24,7 +24,7 @@ from wmtp_ray.storage.runs import RunDirectory
 from wmtp_ray.training.metrics_file import read_metrics
 from wmtp_ray.training.trainer import TrainerConfig
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, markup=False, soft_wrap=True)
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,8 @@ def local_ray(dashboard_port: int, logical_cpus: int) -> Iterator[str]:
     """
     _require_free(dashboard_port)
     enable_token_authentication()
-    log = Path(tempfile.mkstemp(prefix="wmtp-ray-head-", suffix=".log")[1])
+    descriptor, name = tempfile.mkstemp(prefix="wmtp-ray-head-", suffix=".log")
+    log = Path(name)
     command = [
         *_ray_command(),
         "start",
@@ -50,7 +51,7 @@ def local_ray(dashboard_port: int, logical_cpus: int) -> Iterator[str]:
         f"--num-cpus={logical_cpus}",
         "--disable-usage-stats",
     ]
-    with log.open("wb") as output:
+    with os.fdopen(descriptor, "wb") as output:
         head = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
     address = f"http://127.0.0.1:{dashboard_port}"
     try:

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from wmtp_ray.storage.runs import RunDirectory
-from wmtp_ray.training.metrics_file import read_metrics
+from wmtp_ray.training.metrics_file import last_step
 
 EVERY_SECONDS = 1.0
 LINE_EVERY_SECONDS = 15.0
@@ -28,7 +28,7 @@ class Progress:
         self, run: RunDirectory, total_steps: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._run, self._total, self._clock = run, total_steps, clock
-        self._console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+        self._console = Console(file=sys.stderr, highlight=False, markup=False, soft_wrap=True)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._notices = 0
@@ -52,15 +52,15 @@ class Progress:
         while True:
             stopping = self._stop.wait(EVERY_SECONDS)
             self._show_notices()
-            records = [r for r in read_metrics(self._run.metrics) if "tokens" in r]
-            done = records[-1]["step"] if records else 0
+            record = last_step(self._run.metrics)
+            done = record["step"] if record else 0
             if self._first is None:
                 self._first, self._started = done, self._clock()
             due = self._console.is_terminal or self._clock() - self._printed >= LINE_EVERY_SECONDS or stopping
-            if done != shown and records and due:
+            if done != shown and record and due:
                 shown, self._printed = done, self._clock()
                 end = "\r" if self._console.is_terminal and not stopping else "\n"
-                self._console.print(self._line(records[-1], done), end=end)
+                self._console.print(self._line(record, done), end=end)
             if stopping:
                 return
 

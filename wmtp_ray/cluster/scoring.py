@@ -75,6 +75,13 @@ class ScorePool:
             ray.kill(actor)
 
 
+@dataclass(frozen=True)
+class _Submitted:
+    micro_batch: MicroBatch
+    critic: int
+    values: ray.ObjectRef
+
+
 class ScoreAhead:
     """A worker's side: sends micro-batches to the pool ahead of their use and hands them on with their values."""
 
@@ -86,36 +93,39 @@ class ScoreAhead:
         """Time spent waiting for scores since the start."""
 
     def __call__(self, steps: Iterator[list[MicroBatch]]) -> Iterator[list[MicroBatch]]:
-        """The same steps in the same order, every micro-batch with its values. At least one step is always in
-        scoring; further ones are taken from `steps` while fewer than `window` micro-batches are."""
-        ahead: deque[list[tuple[MicroBatch, int, ray.ObjectRef]]] = deque()
-        exhausted = False
-        while ahead or not exhausted:
-            while not exhausted and (not ahead or sum(map(len, ahead)) < self._window):
-                step = next(steps, None)
-                exhausted = step is None
-                if step is not None:
-                    ahead.append([self._submit(micro_batch) for micro_batch in step])
-            if ahead:
-                yield [self._await(*submitted) for submitted in ahead.popleft()]
+        """The same steps in the same order, every micro-batch with its values. While one step trains, the next one at
+        least is in scoring, and further ones while fewer than `window` micro-batches are."""
+        ahead: deque[list[_Submitted]] = deque()
+        self._fill(ahead, steps)
+        while ahead:
+            current = ahead.popleft()
+            self._fill(ahead, steps)
+            yield [self._await(submitted) for submitted in current]
 
-    def _submit(self, micro_batch: MicroBatch) -> tuple[MicroBatch, int, ray.ObjectRef]:
+    def _fill(self, ahead: deque[list[_Submitted]], steps: Iterator[list[MicroBatch]]) -> None:
+        while not ahead or sum(map(len, ahead)) < self._window:
+            step = next(steps, None)
+            if step is None:
+                return
+            ahead.append([self._submit(micro_batch) for micro_batch in step])
+
+    def _submit(self, micro_batch: MicroBatch) -> _Submitted:
         critic = min(range(len(self._critics)), key=lambda i: (self._pending[i], i))
         self._pending[critic] += 1
-        return micro_batch, critic, self._critics[critic].score.remote(micro_batch.batch)
+        return _Submitted(micro_batch, critic, self._critics[critic].score.remote(micro_batch.batch))
 
-    def _await(self, micro_batch: MicroBatch, critic: int, reference: ray.ObjectRef) -> MicroBatch:
+    def _await(self, submitted: _Submitted) -> MicroBatch:
         started = time.perf_counter()
         try:
-            values_RT = ray.get(reference)
+            values_RT = ray.get(submitted.values)
         except RayTaskError as error:
             if isinstance(error.cause, WMTPError):
                 raise error.cause from None
             raise
         except RayActorError as error:
             raise InfraError(
-                f"critic actor {critic} died more often than critic.max_task_retries allows; see its log: {error}"
+                f"critic actor {submitted.critic} died more often than critic.max_task_retries allows: {error}"
             ) from error
         self.wait_seconds += time.perf_counter() - started
-        self._pending[critic] -= 1
-        return replace(micro_batch, values_RT=torch.from_numpy(values_RT.copy()))
+        self._pending[submitted.critic] -= 1
+        return replace(submitted.micro_batch, values_RT=torch.from_numpy(values_RT.copy()))

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ray.exceptions import RayError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from wmtp_ray.errors import InfraError
@@ -21,19 +22,19 @@ KEPT_OUT = [".git", ".venv", ".wmtp", "tests", "docs", "benchmarks", "**/__pycac
 RAY_OWN_LINES = ("Running entrypoint for job", "Runtime env is setting up")
 
 
-def submit(address: str, checkout: Path, arguments: Sequence[str]) -> None:
-    """Run `python ARGUMENTS` from a copy of `checkout` on the cluster, with its log on this terminal.
+def submit(address: str, checkout: Path, python: str, arguments: Sequence[str]) -> None:
+    """Run `PYTHON ARGUMENTS` from a copy of `checkout` on the cluster, with its log on this terminal.
 
     Raises `InfraError` where the job did not succeed. Interrupted, it stops the job.
     """
     try:
         client = JobSubmissionClient(address)
-    except (ConnectionError, RuntimeError) as error:
+    except (ConnectionError, RuntimeError, RayError) as error:
         raise InfraError(
             f"cannot submit to the Ray cluster at {address}: {' '.join(str(error).split())[:300]}; start one with "
             "`ray start --head` (this Ray and Python version), or unset RAY_ADDRESS"
         ) from error
-    entrypoint = shlex.join([sys.executable, *arguments])
+    entrypoint = shlex.join([python, *arguments])
     job = client.submit_job(
         entrypoint=entrypoint,
         runtime_env={
@@ -54,6 +55,8 @@ def submit(address: str, checkout: Path, arguments: Sequence[str]) -> None:
 
 async def _show(client: JobSubmissionClient, job: str) -> None:
     async for text in client.tail_job_logs(job):
-        shown = [line for line in text.splitlines(keepends=True) if not any(own in line for own in RAY_OWN_LINES)]
+        shown = [
+            line for line in text.splitlines(keepends=True) if not any(own in line for own in RAY_OWN_LINES)
+        ]
         sys.stdout.write("".join(shown))
         sys.stdout.flush()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from wmtp_ray import errors
@@ -64,7 +64,11 @@ def train_on_ray(
         logging.getLogger(name).setLevel(logging.WARNING)
     run = RunDirectory(spec.run)
     started = time.perf_counter()
-    pool = ScorePool(run.path.name, critic.directory, critic.cache_file, critic.pool) if critic else None
+    pool = (
+        ScorePool(f"{run.path.name}-{spec.attempt[:8]}", critic.directory, critic.cache_file, critic.pool)
+        if critic
+        else None
+    )
     try:
         if pool:
             spec = replace(spec, critics=tuple(pool.names), window=critic.pool.window)  # pyright: ignore[reportOptionalMemberAccess]
@@ -83,6 +87,8 @@ def _fit(spec: WorkerSpec, run: RunDirectory) -> None:
     trainer = TorchTrainer(
         _loop,
         train_loop_config={"spec": spec},
+        # Statistics are reduced on the CPU, gradients where they are.
+        torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if cluster.gpus_per_worker else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=cluster.num_workers,
             use_gpu=cluster.gpus_per_worker > 0,

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import ray.train.torch
 import torch
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from wmtp_ray.cluster.scoring import ScoreAhead
 from wmtp_ray.cluster.stream import PlanStream, configure_streams
@@ -79,10 +79,10 @@ def train_worker(spec: WorkerSpec) -> None:
     configure_streams()
     try:
         _train(spec, run)
-    except (InfraError, RayError):
-        raise
     except Exception as error:
-        run.record_failure(type(error).__name__, str(error), traceback.format_exc())
+        died = isinstance(error, InfraError | RayError) and not isinstance(error, RayTaskError)
+        if not died and run.is_current(spec.attempt):
+            run.record_failure(type(error).__name__, str(error), traceback.format_exc())
         raise
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wmtp_ray.config.weighting import CriticWeighting
@@ -51,6 +52,8 @@ def critic_named(job: PolicyJobConfig) -> None:
         raise ValueError(
             f"critic.run = {job.critic.run!r} and critic.path = {job.critic.path!r}; set exactly one of them"
         )
+    if job.critic and job.critic.path and not Path(job.critic.path).expanduser().is_absolute():
+        raise ValueError(f"critic.path = {job.critic.path!r} is relative; give an absolute path")
     if isinstance(job.weighting, CriticWeighting) and job.weighting.min_weight > job.weighting.max_weight:
         raise ValueError(
             f"weighting.min_weight = {job.weighting.min_weight} is more than weighting.max_weight = "

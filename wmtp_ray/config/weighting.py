@@ -61,7 +61,7 @@ class CriticPoolConfig(Section):
     run: str | None = None
     """Name of a finished critic run under the storage root; or give `path`."""
     path: str | None = None
-    """Directory of an exported critic."""
+    """Absolute directory of an exported critic."""
     actors: PositiveInt = 1
     cpus_per_actor: NonNegativeFloat = 1.0
     gpus_per_actor: NonNegativeFloat = 0.0

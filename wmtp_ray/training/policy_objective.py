@@ -81,23 +81,27 @@ class WeightedMTPObjective:
         batch = micro_batch.batch.to(self._device)
         hidden_RTD = self.model.trunk(batch)
         leaf_RTD = hidden_RTD.detach().requires_grad_(hidden_RTD.requires_grad)
+        weights_RT = self._weights[micro_batch.number]
         divisor_K = self._divisors(micro_batch)
         for k in self._heads:
             below_RTD = leaf_RTD.detach() if self._detach and k > 1 else leaf_RTD
-            loss = self._head_loss(k, below_RTD, batch, micro_batch, divisor_K[k - 1].item())
+            divisor = divisor_K[k - 1].item()
+            loss = self._head_loss(k, below_RTD, batch, weights_RT, divisor)
             if loss.loss.requires_grad:
                 loss.loss.backward()
-            self._losses_K2[k - 1] += _both_sums(loss)
+            self._losses_K2[k - 1] += _both_sums(loss, divisor)
         if leaf_RTD.grad is not None:
             hidden_RTD.backward(leaf_RTD.grad)
 
     def metrics(self, collective: Collective) -> Metrics:
-        losses_K2 = collective.sum(self._losses_K2)
-        return self._metrics(losses_K2, self._count_K, self._report, self._signal_sums, collective)
+        loss_K, unweighted_K = collective.sum(self._losses_K2).unbind(dim=1)
+        return self._metrics(
+            loss_K.sum().item(), unweighted_K, self._count_K, self._report, self._signal_sums, collective
+        )
 
     def evaluate(self, micro_batches: Iterable[MicroBatch], collective: Collective) -> Metrics:
         """Weighted by the training EMA; before the first update, by 1. `normalize` has no part in it."""
-        losses_K2, heads_2K = self._zeros(), self._zeros().T
+        losses_K2, heads_2K = self._zeros(), self._zeros().T.contiguous()
         report, signal_sums = WeightReport(self._weighting, self._eos), AdvantageSums()
         for micro_batch in micro_batches:
             batch = micro_batch.batch
@@ -105,17 +109,18 @@ class WeightedMTPObjective:
             signal_sums += _sums_of(signal_RT, batch)
             untrained = self.method.ema is not None and self.method.ema.updates == 0
             weights_RT = batch.response_mask.float() if untrained else self.weigh(batch, signal_RT)
-            self._weights = {micro_batch.number: weights_RT}
             report.add(weights_RT, batch)
-            heads_2K = heads_2K + self._head_sums(micro_batch)
+            heads_2K += self._head_sums(batch, weights_RT)
             on_device = batch.to(self._device)
             hidden_RTD = self.model.trunk(on_device)
             for k in self._heads:
-                losses_K2[k - 1] += _both_sums(self._head_loss(k, hidden_RTD, on_device, micro_batch, 1.0))
+                loss = self._head_loss(k, hidden_RTD, on_device, weights_RT, 1.0)
+                losses_K2[k - 1] += _both_sums(loss, 1.0)
         _, count_K = collective.sum(heads_2K)
+        weighted_K, unweighted_K = collective.sum(losses_K2).unbind(dim=1)
+        loss = (weighted_K / head_normalizers(count_K, self._loss.head_coefficients)).sum().item()
         signal_sums = AdvantageSums.from_tensor(collective.sum(signal_sums.as_tensor()))
-        self._scale_K = torch.ones_like(count_K)
-        return self._metrics(collective.sum(losses_K2), count_K, report, signal_sums, collective)
+        return self._metrics(loss, unweighted_K, count_K, report, signal_sums, collective)
 
     def state_dict(self) -> dict[str, Any]:
         return {} if self.method.ema is None else {"ema": self.method.ema.state_dict()}
@@ -133,40 +138,37 @@ class WeightedMTPObjective:
     def _targets(self, batch: PackedBatch, k: int) -> Tensor:
         return mtp_targets(batch.labels, batch.segment_ids, k, self._weighting.alignment)
 
-    def _aligned_weights(self, micro_batch: MicroBatch, k: int) -> Tensor:
-        batch = micro_batch.batch
-        weights = self._weights[micro_batch.number]
-        return align_weights(weights, k, self._weighting.alignment, batch.segment_ids, batch.labels)
+    def _aligned_weights(self, batch: PackedBatch, weights_RT: Tensor, k: int) -> Tensor:
+        return align_weights(weights_RT, k, self._weighting.alignment, batch.segment_ids, batch.labels)
 
     def _head_loss(
-        self, k: int, below_RTD: Tensor, on_device: PackedBatch, micro_batch: MicroBatch, divisor: float
+        self, k: int, below_RTD: Tensor, on_device: PackedBatch, weights_RT: Tensor, divisor: float
     ) -> ChunkedLoss:
         return chunked_mtp_loss(
             self.model.head(k, below_RTD, on_device),
             self.model.unembedding,
             self._targets(on_device, k),
-            self._aligned_weights(micro_batch, k).to(self._device),
+            self._aligned_weights(on_device, weights_RT.to(self._device), k),
             normalizer=divisor,
             chunk_size=self._loss.chunk_size,
         )
 
-    def _head_sums(self, micro_batch: MicroBatch) -> Tensor:
+    def _head_sums(self, batch: PackedBatch, weights_RT: Tensor) -> Tensor:
         """[2, K] float64 of one micro-batch: sum of weights, number of valid targets."""
-        weights = [self._aligned_weights(micro_batch, k).double().sum() for k in self._heads]
-        counts = [(self._targets(micro_batch.batch, k) != IGNORED_LABEL).double().sum() for k in self._heads]
+        weights = [self._aligned_weights(batch, weights_RT, k).double().sum() for k in self._heads]
+        counts = [(self._targets(batch, k) != IGNORED_LABEL).double().sum() for k in self._heads]
         return torch.stack([torch.stack(weights), torch.stack(counts)])
 
     def _reduce_heads(self, mine: Sequence[MicroBatch], collective: Collective) -> tuple[Tensor, Tensor]:
-        weight_K, count_K = collective.sum(
-            sum((self._head_sums(m) for m in mine), self._zeros().T.contiguous())
-        )
+        sums = (self._head_sums(m.batch, self._weights[m.number]) for m in mine)
+        weight_K, count_K = collective.sum(sum(sums, self._zeros().T.contiguous()))
         return weight_K, count_K
 
     def _divisors(self, micro_batch: MicroBatch) -> Tensor:
         """What each head's weighted sum is divided by in this micro-batch, [K] float64."""
         if self._loss.normalization == "step":
             return self._divisor_K
-        _, own_K = self._head_sums(micro_batch)
+        _, own_K = self._head_sums(micro_batch.batch, self._weights[micro_batch.number])
         return head_normalizers(own_K * self._num_micro_batches, self._loss.head_coefficients) / self._scale_K
 
     def _zeros(self) -> Tensor:
@@ -174,17 +176,17 @@ class WeightedMTPObjective:
 
     def _metrics(
         self,
-        losses_K2: Tensor,
+        loss: float,
+        unweighted_K: Tensor,
         count_K: Tensor,
         report: WeightReport,
         signal_sums: AdvantageSums,
         collective: Collective,
     ) -> Metrics:
-        weighted_K, unweighted_K = losses_K2.unbind(dim=1)
         divisor_K = head_normalizers(count_K, self._loss.head_coefficients)
         per_head_K = unweighted_K / count_K
         metrics: Metrics = {
-            "loss": (weighted_K * self._scale_K / divisor_K).sum().item(),
+            "loss": loss,
             "loss_unweighted": (unweighted_K / divisor_K).sum().item(),
             **{f"loss_head_{k}": per_head_K[k - 1].item() for k in self._heads if count_K[k - 1] > 0},
             **report.metrics(collective),
@@ -200,6 +202,6 @@ def _sums_of(signal_RT: Tensor | None, batch: PackedBatch) -> AdvantageSums:
     return AdvantageSums() if signal_RT is None else AdvantageSums.of(signal_RT, batch.response_mask)
 
 
-def _both_sums(loss: ChunkedLoss) -> Tensor:
-    """[2] float64: weighted and unweighted sum of cross-entropies."""
-    return torch.stack([loss.weighted_sum, loss.unweighted_sum]).double().cpu()
+def _both_sums(loss: ChunkedLoss, divisor: float) -> Tensor:
+    """[2] float64: the loss as it is minimised, and the unweighted sum of cross-entropies."""
+    return torch.stack([loss.weighted_sum / divisor, loss.unweighted_sum]).double().cpu()

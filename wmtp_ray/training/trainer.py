@@ -19,7 +19,7 @@ import torch
 
 from wmtp_ray.config.run import CheckpointConfig, OptimizerConfig, ScheduleConfig, ValidationConfig
 from wmtp_ray.data.plan import Plan
-from wmtp_ray.errors import DataError, StorageError
+from wmtp_ray.errors import DataError, InfraError, StorageError
 from wmtp_ray.storage.runs import RunDirectory
 from wmtp_ray.training.batch import MicroBatch
 from wmtp_ray.training.checkpoint import TrainingState, load_latest, save_checkpoint
@@ -167,6 +167,11 @@ class Trainer:
 
     def _restore(self) -> None:
         checkpoint, damaged = load_latest(self.run.checkpoints, self.fingerprints)
+        found = set(self.collective.gather(checkpoint.state.step if checkpoint else 0))
+        if len(found) > 1:
+            raise InfraError(
+                f"the ranks found different newest checkpoints in {self.run.checkpoints}: steps {found}"
+            )
         for problem in damaged:
             self.notice(f"passed over a damaged checkpoint: {problem}")
         if checkpoint is None:
