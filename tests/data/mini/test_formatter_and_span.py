@@ -12,6 +12,7 @@ from wmtp_ray.data.sources.mini.span import changed_span
     ("written", "formatted"),
     [
         ("x = sum(a   for a in b) # note", "x = sum(a for a in b)"),
+        ("x = sum((a - b for a, b in c))", "x = sum(a - b for a, b in c)"),
         ("x = max((a for a in b), default=0)", "x = max((a for a in b), default=0)"),
         ("(a, b) = (b, (a, 1))", "a, b = b, (a, 1)"),
         ("x = (1,)", "x = (1,)"),

@@ -26,6 +26,8 @@ EXAMPLES = [
     ("range_bound", INTS, "return sum(range(a))", "return sum(range(a - 1))"),
     ("range_bound", INTS, "return sum(range(1, a + 1))", "return sum(range(1, a))"),
     ("swapped_operands", INTS, "return a - b", "return b - a"),
+    ("swapped_operands", INTS, "return f(a, b)", "return f(b, a)"),
+    ("swapped_operands", INTS, "return max(a, b)", None),
     ("swapped_operands", TEXTS, "return a + b", "return b + a"),
     ("shifted_index", LISTS, "return a[b]", "return a[b + 1]"),
     ("dropped_bound", LISTS, "return a[1:b]", "return a[:b]"),

@@ -32,7 +32,7 @@ def _redundant(text: str) -> set[int]:
     tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
     positions = [starts[token.start[0] - 1] + token.start[1] for token in tokens]
     found: set[int] = set()
-    stack: list[tuple[int, set[str]]] = []  # (token, words and commas directly inside)
+    stack: list[tuple[int, list[str]]] = []  # (opening token, every `for` and comma directly inside)
     for number, token in enumerate(tokens):
         if token.string in _CLOSING and token.type == tokenize.OP:
             opening, inside = stack.pop()
@@ -40,8 +40,7 @@ def _redundant(text: str) -> set[int]:
             generator = (
                 before.string == "("
                 and after.string == ")"
-                and "for" in inside
-                and "," not in inside
+                and inside[:1] == ["for"]
                 and tokens[opening - 2].type == tokenize.NAME
             )
             right_side = before.string == "=" and after.type == tokenize.NEWLINE and not stack
@@ -49,7 +48,7 @@ def _redundant(text: str) -> set[int]:
             if token.string == ")" and (generator or (right_side and several)):
                 found |= {positions[opening], positions[number]}
         elif token.string in _OPENING and token.type == tokenize.OP:
-            stack.append((number, set()))
+            stack.append((number, []))
         elif stack and (token.string in ("for", ",")):
-            stack[-1][1].add(token.string)
+            stack[-1][1].append(token.string)
     return found

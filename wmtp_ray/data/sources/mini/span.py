@@ -34,10 +34,8 @@ def changed_span(original: str, mutant: str) -> tuple[int, int]:
     while suffix < shorter - prefix and old_texts[-1 - suffix] == new_texts[-1 - suffix]:
         suffix += 1
     last = max(len(new) - suffix, prefix + 1)
-    visible = [(start, end) for _, start, end in new[prefix:last] if end > start]
-    if (
-        not visible
-    ):  # only the indentation differs, which shows at the token that follows, or at the end of the text
+    visible = [(start, end) for text, start, end in new[prefix:last] if end > start and text != "NEWLINE"]
+    if not visible:  # it shows at the token that follows, or at the end of the text
         following = [(start, end) for _, start, end in new[prefix:] if end > start]
         visible = following[:1] or [(len(mutant) - 1, len(mutant))]
     return visible[0][0], visible[-1][1]

@@ -14,6 +14,7 @@ from wmtp_ray.data.sources.mini.trees import (
     Slot,
     clone,
     enclosing_function,
+    functions,
     own_nodes,
     same,
     slots,
@@ -46,6 +47,8 @@ _ARITHMETIC: dict[type[ast.operator], tuple[type[ast.operator], ...]] = {
     ast.RShift: (ast.LShift,),
 }
 _ONE_WAY = (ast.Sub, ast.FloorDiv, ast.Mod, ast.Div, ast.Pow)
+_ORDERED_ARGUMENTS = frozenset({"pow", "divmod", "zip"})
+"""Functions of the language whose arguments can be swapped without a mere TypeError."""
 _TWINS = {
     "min": "max",
     "max": "min",
@@ -202,6 +205,7 @@ def range_bound(program: Program) -> Iterator[Edit]:
 
 def swapped_operands(program: Program) -> Iterator[Edit]:
     """`a - b` becomes `b - a`, `f(a, b)` becomes `f(b, a)`, `x[a:b]` becomes `x[b:a]`."""
+    own = {function.name for function in functions(program.tree)}
     for slot in slots(program.tree):
         match slot.node:
             case ast.BinOp(left=a, op=operator, right=b) if isinstance(operator, _ONE_WAY):
@@ -210,10 +214,7 @@ def swapped_operands(program: Program) -> Iterator[Edit]:
             case ast.BinOp(left=a, op=ast.Add(), right=b) if program.are(SEQUENCES, a, b) and not same(a, b):
                 yield lambda slot=slot, new=ast.BinOp(b, ast.Add(), a): slot.replace(new)
             case ast.Call(args=[a, b, *rest], func=function, keywords=keywords) if not same(a, b):
-                if not (
-                    isinstance(function, ast.Name)
-                    and function.id in ("min", "max", "range", "map", "isinstance")
-                ):
+                if isinstance(function, ast.Name) and function.id in own | _ORDERED_ARGUMENTS:
                     yield lambda slot=slot, new=ast.Call(function, [b, a, *rest], keywords): slot.replace(new)
             case ast.Slice(lower=ast.expr() as a, upper=ast.expr() as b):
                 yield lambda slot=slot, new=ast.Slice(b, a, slot.node.step): slot.replace(new)
