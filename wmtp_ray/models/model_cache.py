@@ -51,7 +51,9 @@ def build_once(directory: Path, build: Callable[[Path], None], source: str) -> P
             try:
                 build(aside)
                 write_manifest(aside, MODEL_KIND, source=source)
-                aside.chmod(0o755)
+                # Temporary directories and safetensors are private at first; a shared cache is read by others.
+                for path in (aside, *aside.rglob("*")):
+                    path.chmod(0o755 if path.is_dir() else 0o644)
                 if directory.exists():
                     shutil.rmtree(directory)
                 aside.rename(directory)

@@ -86,6 +86,7 @@ class MTPPolicy(nn.Module):
             adapted = adapted_layers(self.runner.layers, lora)
             inject_lora(adapted + (list(self.extra_heads) if head_training == "lora" else []), lora)
             initialise_lora(self, seed)
+        self.eval()
         self._trainable = tuple(name for name, p in self.named_parameters() if p.requires_grad)
 
     @classmethod
@@ -101,7 +102,7 @@ class MTPPolicy(nn.Module):
         seed: int = 0,
         cache_dir: Path | None = None,
     ) -> MTPPolicy:
-        """The policy on model `name` (see `resolve_model`), on the CPU.
+        """The policy on model `name` (see `resolve_model`), on the CPU, in eval mode.
 
         `num_heads` None = as many as the directory holds: K for one written by `save_pretrained` or
         converted from a Meta checkpoint, 1 for any other model. Heads that it does not hold start as copies

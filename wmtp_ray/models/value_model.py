@@ -87,6 +87,7 @@ class ValueModel(nn.Module):
             initialise_lora(self, seed)
         width = self.backbone.config.hidden_size
         self.head = ValueHead(config.head, width, config.initial_bias, config.head_dropout, seed)
+        self.eval()
         self._recorded_fingerprint: str | None = None
         self._trainable = tuple(name for name, p in self.named_parameters() if p.requires_grad)
 
@@ -94,7 +95,7 @@ class ValueModel(nn.Module):
     def from_pretrained(
         cls, config: ValueModelConfig, path: Path | None = None, seed: int = 0, cache_dir: Path | None = None
     ) -> ValueModel:
-        """An untrained critic on the model `config.name`, found at `path` (by default resolved here)."""
+        """An untrained critic on the model `config.name`, found at `path` (by default resolved here), in eval mode."""
         return cls(config, path or resolve_model(config.name, cache_dir), seed)
 
     def forward(self, batch: PackedBatch) -> Tensor:
