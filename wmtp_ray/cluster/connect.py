@@ -24,7 +24,7 @@ QUIET_WORKERS = {
 def connected(logical_cpus: float) -> Iterator[None]:
     """Inside, this process is a Ray driver. A local Ray gets `logical_cpus` CPUs at least, since a job whose workers,
     critics and read tasks do not all fit would wait for ever; on an existing cluster too few are an `InfraError`."""
-    logging.getLogger("ray").setLevel(logging.WARNING)
+    logging.getLogger("ray").setLevel(logging.ERROR)
     os.environ.setdefault(
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", QUIET_WORKERS["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"]
     )
@@ -36,7 +36,7 @@ def connected(logical_cpus: float) -> Iterator[None]:
                 address=address,
                 namespace=NAMESPACE,
                 log_to_driver=False,
-                logging_level=logging.WARNING,
+                logging_level=logging.ERROR,
                 runtime_env={"env_vars": QUIET_WORKERS},
             )
         else:
@@ -45,7 +45,7 @@ def connected(logical_cpus: float) -> Iterator[None]:
                 namespace=NAMESPACE,
                 num_cpus=max(os.cpu_count() or 1, int(logical_cpus + 0.999)),
                 log_to_driver=False,
-                logging_level=logging.WARNING,
+                logging_level=logging.ERROR,
                 include_dashboard=False,
                 runtime_env={"env_vars": QUIET_WORKERS},
             )

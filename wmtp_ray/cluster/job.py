@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ from rich.console import Console
 from wmtp_ray.cluster.connect import connected
 from wmtp_ray.cluster.train import CriticUse, logical_cpus, train_on_ray
 from wmtp_ray.cluster.worker import JobSide, WorkerSpec
-from wmtp_ray.config import TrainingJobConfig, dump_yaml
+from wmtp_ray.config import BackboneConfig, PolicyJobConfig, TrainingJobConfig, dump_yaml
 from wmtp_ray.config.command import Flags
 from wmtp_ray.data.plan import Plan, make_plan
 from wmtp_ray.data.store import SolutionStore
 from wmtp_ray.errors import ModelError, StorageError
 from wmtp_ray.models.fingerprint import model_fingerprint
+from wmtp_ray.models.memory import estimate_memory, model_shape
 from wmtp_ray.models.resolve import resolve_model
 from wmtp_ray.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 from wmtp_ray.storage.runs import RunDirectory
@@ -115,12 +117,24 @@ def _plan_line(planned: Planned) -> str:
 
 
 def _describe(job: str, config: TrainingJobConfig, planned: Planned) -> None:
+    plan = planned.training
     console.print(dump_yaml(config))
     console.print(f"{job}-{config.name}: {_plan_line(planned)}")
-    for workers in {1, config.cluster.num_workers}:
+    for workers in sorted({1, config.cluster.num_workers}):
         console.print(
-            f"with {workers} workers: padding and waiting {planned.training.waste(workers):.1%} of tokens"
+            f"on {workers} worker{'s'[: workers > 1]}: padding and waiting {plan.waste(workers):.1%} of tokens"
         )
+    console.print(f"memory: {_memory_line(config, plan)}")
+
+
+def _memory_line(config: TrainingJobConfig, plan: Plan) -> str:
+    backbone: BackboneConfig = config.model  # pyright: ignore[reportAttributeAccessIssue]
+    shape = model_shape(backbone.name)
+    if shape is None:
+        return f"unknown, since {backbone.name} is not on this machine"
+    largest = max(math.prod(m.shape) for step in plan.steps() for m in step.micro_batches)
+    chunk = config.loss.chunk_size if isinstance(config, PolicyJobConfig) else 0
+    return str(estimate_memory(shape, backbone, largest, chunk))
 
 
 def _result(run: RunDirectory, planned: Planned, seconds: float) -> dict[str, Any]:

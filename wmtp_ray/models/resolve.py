@@ -54,7 +54,7 @@ def resolve_model(name: str | Path, cache_dir: Path | None = None) -> Path:
     """
     cache = cache_dir or default_cache_dir()
     if str(name) == EMBEDDED_MODEL:
-        return _from_gguf(_embedded_gguf(), cache, key=EMBEDDED_MODEL)
+        return _from_gguf(embedded_gguf(), cache, key=EMBEDDED_MODEL)
     path = Path(name).expanduser()
     if path.is_dir():
         return _from_directory(path.resolve(), cache)
@@ -65,7 +65,8 @@ def resolve_model(name: str | Path, cache_dir: Path | None = None) -> Path:
     raise ModelError(f"model {str(name)!r}: no such file or directory; name {CHOICES}")
 
 
-def _embedded_gguf() -> Path:
+def embedded_gguf() -> Path:
+    """The file of the embedded model; `ModelError` where its package is missing."""
     # Looked up, not imported: the package itself needs llama.cpp, of which nothing is used here.
     spec = importlib.util.find_spec(EMBEDDED_PACKAGE)
     files = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec and spec.origin else []
