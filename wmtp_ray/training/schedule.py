@@ -16,7 +16,7 @@ def rate_factor(step: int, total_steps: int, config: ScheduleConfig) -> float:
     Warm-up over ⌈warmup_share · total_steps⌉ steps: (step+1)/(warmup+1). Then from 1 towards 0 at `total_steps`.
     Example: 10 steps, no warm-up, linear: 1.0, 0.9, ..., 0.1, and 0 for any later step.
     """
-    warmup = math.ceil(config.warmup_share * total_steps)
+    warmup = math.ceil(round(config.warmup_share * total_steps, 6))  # 0.07 * 100 is a little more than 7
     if step < warmup:
         return (step + 1) / (warmup + 1)
     if config.shape == "constant":
