@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -49,7 +50,8 @@ class Checkpoint(BaseModel):
 def save_checkpoint(
     root: Path, state: TrainingState, parameters: dict[str, Tensor], optimizer: dict[str, Any], keep: int
 ) -> Path:
-    """Write the checkpoint of `state.step` below `root`, then delete all but the newest `keep` complete ones.
+    """Write the checkpoint of `state.step` below `root`, then delete all but the newest `keep` complete ones. Later
+    steps than this one are deleted, too: training went on from before them because they were damaged.
 
     Raises `StorageError` where the disk is full; the older checkpoints are then still there.
     """
@@ -64,13 +66,14 @@ def save_checkpoint(
         torch.save(optimizer, directory / "optimizer.pt")
         (directory / "state.json").write_text(state.model_dump_json())
         write_manifest(directory, KIND, step=state.step)
-    except (OSError, RuntimeError) as error:  # torch and safetensors report a full disk as RuntimeError
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch reports a full disk as RuntimeError
         shutil.rmtree(directory, ignore_errors=True)
         raise StorageError(
             f"cannot save checkpoint {directory}: {error}; free space and run the same command"
         ) from error
-    for old in complete_checkpoints(root)[:-keep]:
-        shutil.rmtree(old)
+    kept = [path for path in complete_checkpoints(root) if path <= directory][-keep:]
+    for other in set(root.glob("step-*")) - set(kept):
+        shutil.rmtree(other)
     return directory
 
 
