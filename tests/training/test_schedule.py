@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 import torch
@@ -26,8 +27,8 @@ def test_up_then_down_and_never_up_again(shape: str, percent: int, steps: int) -
     warmup = -(-Fraction(percent, 100) * steps // 1)
     top = factors.index(max(factors))
     assert top == min(warmup, len(factors) - 1)
-    assert all(a < b for a, b in zip(factors[:top], factors[1 : top + 1], strict=True))
-    assert all(a >= b for a, b in zip(factors[top:], factors[top + 1 :], strict=False))
+    assert all(a < b for a, b in pairwise(factors[: top + 1]))
+    assert all(a >= b for a, b in pairwise(factors[top:]))
     assert all(0 < f <= 1 for f in factors[:steps])
     if shape != "constant":
         assert factors[steps:] == pytest.approx([0.0] * 50, abs=1e-12) or warmup >= steps
