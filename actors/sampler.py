@@ -62,13 +62,14 @@ class SamplerActor:
         if settings.lora_rank is not None:
             room = next(rank for rank in LORA_RANKS if rank >= settings.lora_rank)
             arguments |= {"enable_lora": True, "max_lora_rank": room, "max_loras": 1}
+        if settings.max_length is not None:
+            arguments |= {"max_model_len": settings.max_length}
         if torch.cuda.is_available():
             arguments |= {"gpu_memory_utilization": settings.gpu_memory_share}
         self._engine = LLMEngine.from_engine_args(
             EngineArgs(
                 model=settings.model,
                 dtype=settings.dtype,  # pyright: ignore[reportArgumentType]  # a Literal of vLLM's
-                max_model_len=settings.max_length,
                 max_num_seqs=settings.max_batch,
                 tensor_parallel_size=settings.tensor_parallel,
                 enforce_eager=not torch.cuda.is_available(),

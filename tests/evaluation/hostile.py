@@ -54,6 +54,12 @@ QUICK = {
         "    except OSError:\n        pass\ndef f(x):\n    return 0"
     ),
     "100 GB": "def f(x):\n    return bytearray(100 << 30)",
+    "an int beyond floats": "def f(x):\n    return 10 ** 6000",
+    "a raw answer nested too deep": (
+        "import os\nfor n in range(3, 64):\n    try:\n        os.write(n, b'V ' + 900 * b'[\"l\",[' + b'\\n')\n"
+        "        os.write(n, b'V ' + b'[\"l\",[' * 400 + b']]' * 400 + b'\\n')\n"
+        "    except OSError:\n        pass\ndef f(x):\n    return 0"
+    ),
     "a deep structure": "def f(x):\n    r = []\n    for _ in range(100000): r = [r]\n    return r",
     "a structure that holds itself": "def f(x):\n    r = []\n    r.append(r)\n    return r",
     "deep recursion": "def f(x):\n    return f(x) + 1",

@@ -97,7 +97,7 @@ class _Evaluation:
         self._tasks, self._decoding, self._engine = tasks, decoding, engine
         self._log, self._on_sample = log, on_sample
         limits = Limits(judge.cpu_seconds, judge.wall_seconds, judge.memory_mb)
-        self._verifiers = [
+        self._verifiers: list[Any] = [
             ray.remote(VerifierActor)
             .options(num_cpus=judge.cpus_per_actor, max_restarts=-1, max_task_retries=3)
             .remote(limits, judge.fault_retries)

@@ -65,7 +65,7 @@ def line_chart(
                 )
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
-        axes.legend()
+        _legend(axes)
 
     return _svg(draw, f"{y_label} by {x_label}")
 
@@ -106,9 +106,16 @@ def histogram_chart(counts: Mapping[str, Sequence[float]], *, top: float, x_labe
             axes.stairs(shares, edges, color=color(number), alpha=0.15, fill=True)
         axes.set_xlabel(x_label)
         axes.set_ylabel("share of response tokens")
-        axes.legend()
+        _legend(axes)
 
     return _svg(draw, f"Histogram of {x_label}")
+
+
+def _legend(axes: Axes) -> None:
+    """Above the axes, where it covers no curve."""
+    figure = axes.get_figure()
+    assert figure is not None
+    figure.legend(loc="outside upper left", ncols=2)
 
 
 def _svg(draw: Callable[[Axes], None], title: str, height: float = 3.1) -> str:

@@ -90,8 +90,9 @@ def _results(table: ResultTable, facts: dict[str, str]) -> str:
                     f"pass@{k}": {r.model: r.pass_at_k[k] for r in table.rows if r.benchmark == benchmark}
                     for k in ks
                 },
-                x_label=f"{benchmark}: share of problems solved, with 95% interval",
-            )
+                x_label="share of problems solved",
+            ),
+            caption=benchmark,
         )
         for benchmark in dict.fromkeys(row.benchmark for row in table.rows)
     )
@@ -131,7 +132,7 @@ def _training(runs: Sequence[TrainingRun]) -> str:
         ("loss_unweighted", "unweighted loss"),
         ("loss", "loss as trained"),
         ("pairwise_accuracy", "pairwise accuracy"),
-        ("weight_ess", "effective sample size of weights"),
+        ("weight_ess", "effective sample size"),
     ):
         curves = {run.name: curve for run in runs if (curve := run.curve(key))[0]}
         points = {run.name: curve for run in runs if (curve := run.curve(f"val_{key}"))[0]}
@@ -217,8 +218,8 @@ def _table(header: Iterable[str], body: Iterable[Sequence[str]]) -> str:
     return f"<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
 
 
-def _figure(svg: str) -> str:
-    return f"<figure>{svg}</figure>"
+def _figure(svg: str, caption: str = "") -> str:
+    return f"<figure>{f'<figcaption>{escape(caption)}</figcaption>' if caption else ''}{svg}</figure>"
 
 
 def _percent(share: float) -> str:
