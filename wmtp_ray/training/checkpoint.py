@@ -68,8 +68,10 @@ def save_checkpoint(
         write_manifest(directory, KIND, step=state.step)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch reports a full disk as RuntimeError
         shutil.rmtree(directory, ignore_errors=True)
+        free = shutil.disk_usage(root).free if root.exists() else 0
         raise StorageError(
-            f"cannot save checkpoint {directory}: {error}; free space and run the same command"
+            f"cannot save checkpoint {directory}, where {free:,} bytes are free now: {error}; "
+            "free space and run the same command"
         ) from error
     kept = [path for path in complete_checkpoints(root) if path <= directory][-keep:]
     for other in set(root.glob("step-*")) - set(kept):
