@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 
 import pytest
 import torch
@@ -18,8 +19,8 @@ from wmtp_ray.losses import (
     head_normalizers,
     mtp_targets,
     per_head,
+    unembedding,
 )
-from wmtp_ray.losses import unembedding as unembedding_module
 from wmtp_ray.value_weighting import rho1_weights
 
 D = 5
@@ -198,17 +199,38 @@ def test_only_what_trains_gets_a_gradient_and_no_grad_needs_none():
 
 def test_at_most_one_chunk_of_logits_and_only_targets_reach_the_unembedding(monkeypatch):
     hidden, weight, targets, _ = large_batch(torch.float32)
-    seen: list[tuple[int, int]] = []
-    real = unembedding_module.project
+    rows: list[int] = []
+    alive: list[weakref.ref[Tensor]] = []
 
-    def spy(hidden_CD: Tensor, weight_VD: Tensor, out_CV: Tensor) -> Tensor:
-        seen.append((hidden_CD.shape[0], out_CV.data_ptr()))
-        return real(hidden_CD, weight_VD, out_CV)
+    def spy(hidden_CD: Tensor, weight_VD: Tensor) -> Tensor:
+        assert not any(earlier() is not None for earlier in alive)
+        logits_CV = unembedding.project(hidden_CD, weight_VD)
+        rows.append(hidden_CD.shape[0])
+        alive.append(weakref.ref(logits_CV))
+        return logits_CV
 
     monkeypatch.setattr("wmtp_ray.losses.chunked.project", spy)
-    chunked_mtp_loss(hidden.requires_grad_(), weight, targets, normalizer=1.0, chunk_size=16).loss.backward()
-    assert [rows for rows, _ in seen] == [16, 16, 16, 2]
-    assert len({buffer for _, buffer in seen}) == 1
+    for trains in (True, False):
+        rows.clear()
+        hidden.requires_grad_(trains)
+        chunked_mtp_loss(hidden, weight, targets, normalizer=1.0, chunk_size=16)
+        assert rows == [16, 16, 16, 2]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_with_and_without_onednn_the_products_agree_to_float32(dtype, monkeypatch):
+    hidden, weight, targets, weights = large_batch(dtype)
+    hidden.requires_grad_()
+    weight.requires_grad_()
+
+    def run() -> tuple[Tensor, ...]:
+        found = chunked_mtp_loss(hidden, weight, targets, weights, normalizer=50.0)
+        return found.ce_BT, *torch.autograd.grad(found.loss, [hidden, weight])
+
+    ours = run()
+    monkeypatch.setattr(unembedding, "_has_onednn_product", lambda: False)
+    for found, wanted in zip(ours, run(), strict=True):
+        torch.testing.assert_close(found, wanted, atol=5e-6, rtol=2 * torch.finfo(found.dtype).eps)
 
 
 def test_non_finite_input_is_named():

@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from wmtp_ray.errors import ConfigError, DataError, ModelError
 from wmtp_ray.losses.mtp import IGNORE
-from wmtp_ray.losses.unembedding import accumulation_dtype, project, project_back
+from wmtp_ray.losses.unembedding import accumulation_dtype, add_outer_product, project, project_back
 from wmtp_ray.value_weighting.checks import require_finite, require_same_shape
 
 
@@ -164,14 +164,13 @@ class _WithGradients(torch.autograd.Function):
 
 
 class _Chunks:
-    """Runs listed positions (N of M = B·T) through the unembedding, chunk by chunk, in one reused buffer of
-    logits.
+    """Runs listed positions (N of M = B·T) through the unembedding; a chunk's logits die before the next
+    one's.
     """
 
     def __init__(self, hidden_MD: Tensor, weight_VD: Tensor, targets_M: Tensor, chunk_size: int) -> None:
         self._hidden_MD, self._weight_VD, self._targets_M = hidden_MD, weight_VD, targets_M
         self._chunk_size = chunk_size
-        self._logits_CV: Tensor | None = None
         self.dtype = accumulation_dtype(hidden_MD.dtype)
 
     def forward(self, index_N: Tensor, ce_M: Tensor) -> None:
@@ -187,41 +186,42 @@ class _Chunks:
         hidden_needs_grad: bool,
         weight_needs_grad: bool,
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Write CE, and return the gradients of Σ scale·CE: hidden [N, D] (dtype of hidden), W [V, D] (dtype
-        of W).
+        """Write CE; return gradients of Σ scale·CE: hidden [N, D] (dtype of hidden), W [V, D] (dtype of
+        W).
         """
-        hidden_MD, weight_VD = self._hidden_MD, self._weight_VD
-        hidden_grads = [hidden_MD.new_empty(0, hidden_MD.shape[1])]
-        weight_grad_VD = torch.zeros_like(weight_VD, dtype=self.dtype) if weight_needs_grad else None
+        N, D = index_N.numel(), self._hidden_MD.shape[1]
+        hidden_grad_ND = self._hidden_MD.new_empty(N, D) if hidden_needs_grad else None
+        weight_grad_VD = torch.zeros_like(self._weight_VD, dtype=self.dtype) if weight_needs_grad else None
+        start = 0
         for index_C in self._split(index_N):
-            exps_CV, sums_C1 = self._cross_entropy(index_C, ce_M)
-            scales_C1 = scales_M[index_C].unsqueeze(1)
-            gradients_CV = exps_CV.mul_(scales_C1 / sums_C1)  # scale · softmax …
-            gradients_CV.scatter_add_(
-                1, self._targets_M[index_C].unsqueeze(1), -scales_C1
-            )  # … − scale · one-hot
-            if hidden_needs_grad:
-                hidden_grads.append(project_back(gradients_CV, weight_VD).to(hidden_MD.dtype))
+            part = slice(start, start + index_C.numel())
+            start = part.stop
+            logit_grads_CV = self._logit_gradients(index_C, ce_M, scales_M)
+            if hidden_grad_ND is not None:
+                hidden_grad_ND[part] = project_back(logit_grads_CV, self._weight_VD)
             if weight_grad_VD is not None:
-                weight_grad_VD.addmm_(gradients_CV.t(), hidden_MD[index_C].to(self.dtype))
-        hidden_grad_ND = torch.cat(hidden_grads) if hidden_needs_grad else None
-        return hidden_grad_ND, None if weight_grad_VD is None else weight_grad_VD.to(weight_VD.dtype)
+                add_outer_product(weight_grad_VD, logit_grads_CV, self._hidden_MD[index_C])
+            del logit_grads_CV  # or two chunks would be alive during the next product
+        return hidden_grad_ND, None if weight_grad_VD is None else weight_grad_VD.to(self._weight_VD.dtype)
 
     def _split(self, index_N: Tensor) -> tuple[Tensor, ...]:
         return index_N.split(self._chunk_size) if index_N.numel() else ()
 
     def _cross_entropy(self, index_C: Tensor, ce_M: Tensor) -> tuple[Tensor, Tensor]:
-        """Write CE; leave exp(logit − max) in the buffer and return it with its row sums."""
-        if self._logits_CV is None:
-            rows = min(self._chunk_size, self._hidden_MD.shape[0])
-            self._logits_CV = self._hidden_MD.new_empty(rows, self._weight_VD.shape[0], dtype=self.dtype)
-        logits_CV = self._logits_CV[: index_C.numel()]
-        project(self._hidden_MD[index_C], self._weight_VD, logits_CV)
+        """Write CE; return exp(logit − max), in the buffer that held the logits, and its row sums."""
+        logits_CV = project(self._hidden_MD[index_C], self._weight_VD)
         logits_CV -= logits_CV.amax(1, keepdim=True)
         target_logits_C = logits_CV.gather(1, self._targets_M[index_C].unsqueeze(1)).squeeze(1)
         sums_C1 = logits_CV.exp_().sum(1, keepdim=True)
         ce_M[index_C] = sums_C1.squeeze(1).log() - target_logits_C
         return logits_CV, sums_C1
+
+    def _logit_gradients(self, index_C: Tensor, ce_M: Tensor, scales_M: Tensor) -> Tensor:
+        """Write CE; return scale · (softmax − one-hot), in the same buffer."""
+        exps_CV, sums_C1 = self._cross_entropy(index_C, ce_M)
+        scales_C1 = scales_M[index_C].unsqueeze(1)
+        exps_CV *= scales_C1 / sums_C1
+        return exps_CV.scatter_add_(1, self._targets_M[index_C].unsqueeze(1), -scales_C1)
 
 
 def _places(chosen_BT: Tensor) -> Tensor:
