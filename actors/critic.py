@@ -17,11 +17,12 @@ from wmtp_ray.storage import read_manifest
 
 
 class CriticActor:
-    """Scores with the critic exported at `directory`, asking `cache` (a `ScoreCache` actor) first."""
+    """Scores with the critic exported at `directory`, asking `cache` (a `ScoreCache` actor) first. `models` is where
+    converted backbones are kept."""
 
-    def __init__(self, directory: str, cache: ActorHandle, threads: int) -> None:
+    def __init__(self, directory: str, models: str, cache: ActorHandle, threads: int) -> None:
         torch.set_num_threads(threads)
-        self._directory = Path(directory)
+        self._directory, self._models = Path(directory), Path(models)
         self._cache = cache
         self._device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
         self._scorer = f"{read_manifest(self._directory, KIND).fingerprint}/transformers/{self._device.type}"
@@ -47,5 +48,5 @@ class CriticActor:
 
     def _load(self) -> ValueModel:
         if self._model is None:
-            self._model = ValueModel.load(self._directory).to(self._device).eval()
+            self._model = ValueModel.load(self._directory, cache_dir=self._models).to(self._device).eval()
         return self._model

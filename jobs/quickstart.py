@@ -14,6 +14,7 @@ import os
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray's client reads it when it is imported
 
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -36,7 +37,7 @@ from wmtp_ray.errors import WMTPError
 CHECKOUT = Path(__file__).resolve().parent.parent
 STAGES = {"prepare": 2, "critic": 5, "baseline": 3, "verifiable": 3, "evaluate": 5}
 """Stages in order, each with its minutes on 2 cores (for the time left that is shown)."""
-LOGICAL_CPUS = 8
+LOGICAL_CPUS = 4
 """More than the machine has, so that read tasks find a place beside workers and critics that wait."""
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
@@ -56,6 +57,7 @@ def quickstart(
 ) -> None:
     """Run every stage that is not finished and print what came out."""
     quiet_libraries()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the local Ray is ended, too
     try:
         root = validate_overrides(QuickstartConfig, overrides or []).storage.root
         started = time.monotonic()

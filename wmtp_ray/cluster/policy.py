@@ -70,7 +70,7 @@ def critic_use(config: PolicyJobConfig) -> CriticUse | None:
         if critic.path
         else run_path(root, "critic", str(critic.run)) / "export"
     )
-    return CriticUse(directory, root / "cache" / f"{critic.cache}.sqlite", critic)
+    return CriticUse(directory, root / "models", root / "cache" / f"{critic.cache}.sqlite", critic)
 
 
 @torch.no_grad()

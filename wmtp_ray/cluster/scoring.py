@@ -41,7 +41,9 @@ class PoolUse:
 class ScorePool:
     """The actors of one run. `names` is what workers need to find them."""
 
-    def __init__(self, run: str, critic: Path, cache_file: Path, config: CriticPoolConfig) -> None:
+    def __init__(
+        self, run: str, critic: Path, models: Path, cache_file: Path, config: CriticPoolConfig
+    ) -> None:
         self._cache: Any = (
             ray.remote(ScoreCache)
             .options(
@@ -60,7 +62,7 @@ class ScorePool:
                 max_restarts=RESTARTS_WITHOUT_LIMIT,
                 max_task_retries=config.max_task_retries,
             )
-            .remote(str(critic), self._cache, config.threads_per_actor)
+            .remote(str(critic), str(models), self._cache, config.threads_per_actor)
             for name in self.names
         ]
 

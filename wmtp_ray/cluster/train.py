@@ -27,6 +27,8 @@ class CriticUse:
     """The frozen critic of a run: where it lies and how its pool is built."""
 
     directory: Path
+    models: Path
+    """Where converted backbones are kept."""
     cache_file: Path
     pool: CriticPoolConfig
 
@@ -65,7 +67,13 @@ def train_on_ray(
     run = RunDirectory(spec.run)
     started = time.perf_counter()
     pool = (
-        ScorePool(f"{run.path.name}-{spec.attempt[:8]}", critic.directory, critic.cache_file, critic.pool)
+        ScorePool(
+            f"{run.path.name}-{spec.attempt[:8]}",
+            critic.directory,
+            critic.models,
+            critic.cache_file,
+            critic.pool,
+        )
         if critic
         else None
     )

@@ -61,6 +61,12 @@ def critic_named(job: PolicyJobConfig) -> None:
         )
 
 
+def extra_heads_trainable(job: PolicyJobConfig) -> None:
+    """Without adapters everything trains in full, the extra heads too."""
+    if job.model.lora is None and job.model.head_training == "lora":
+        raise ValueError("model.lora = null needs model.head_training = full; set it, or give model.lora")
+
+
 def coefficients(job: PolicyJobConfig) -> None:
     """One loss coefficient per head, not all of them 0."""
     given, heads = job.loss.head_coefficients, job.model.num_heads

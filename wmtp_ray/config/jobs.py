@@ -84,4 +84,5 @@ class PolicyJobConfig(TrainingJobConfig):
         checks.paired(self.data, wanted=False)
         checks.critic_named(self)
         checks.coefficients(self)
+        checks.extra_heads_trainable(self)
         return self
