@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from wmtp_ray.training.policy_objective import WeightedMTPObjective
 from wmtp_ray.value_weighting.methods import build_method
 
 CPU = torch.device("cpu")
-LORA = {"rank": 4, "alpha": 8.0}
+LORA: dict[str, Any] = {"rank": 4, "alpha": 8.0, "target_modules": ("q_proj", "v_proj", "down_proj")}
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,11 @@ class Scene:
     model: Path
     store_path: Path
 
-    @property
+    @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         return load_tokenizer(self.model)
 
-    @property
+    @cached_property
     def store(self) -> SolutionStore:
         return SolutionStore.open(self.store_path, check="sizes")
 
@@ -159,7 +160,7 @@ class Interruption(Exception):
 
 
 class LocalFeed:
-    """Reads and scores in this process. `dies_at`: the step that is never delivered."""
+    """Reads and scores in this process. `dies_at`: the training step that is never delivered."""
 
     wait_seconds = 0.0
 
@@ -177,7 +178,7 @@ class LocalFeed:
 
     def __call__(self, plan: Plan, first_step: int) -> Iterator[list[MicroBatch]]:
         for number in range(first_step, plan.num_steps):
-            if number == self._dies_at:
+            if number == self._dies_at and plan.facts["sampling"]["split"] == "train":
                 raise Interruption
             every = micro_batches(self._scene, plan.step(number), self._values)
             yield [m for m in every if m.number % self._world_size == self._rank]

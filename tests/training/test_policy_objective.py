@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.training.runs import assert_same_metrics
 from tests.training.scenes import Scene, Values, micro_batches, sample_alone
 from wmtp_ray.config.weighting import CriticWeighting, LossConfig, UniformWeighting, WeightingBase
 from wmtp_ray.data.batch import PackedBatch
@@ -53,12 +54,6 @@ def assert_same_gradients(left: dict[str, Tensor], right: dict[str, Tensor], tol
     assert scale > 1e-4
     for name in left:
         torch.testing.assert_close(left[name], right[name], rtol=tolerance, atol=tolerance * scale, msg=name)
-
-
-def assert_same_metrics(left: Metrics, right: Metrics, tolerance: float = 1e-5) -> None:
-    assert left.keys() == right.keys()
-    for name, value in left.items():
-        assert value == pytest.approx(right[name], rel=tolerance, abs=tolerance), name
 
 
 def padded(batches: list[MicroBatch]) -> tuple[PackedBatch, Tensor]:

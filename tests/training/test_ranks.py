@@ -1,0 +1,125 @@
+"""Two ranks compute what one computes: gradients, every metric, whole runs with dropout."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor
+
+from tests.training.runs import JOBS, assert_same_metrics, objective_of, records, trainer_of
+from tests.training.scenes import Scene, Values, micro_batches
+from wmtp_ray.data.plan import Plan
+from wmtp_ray.training.checkpoint import load_latest
+from wmtp_ray.training.collective import Collective
+from wmtp_ray.training.objective import Metrics
+
+Result = tuple[Metrics, Metrics, dict[str, Tensor]]
+"""Metrics of a step, of validation, and the summed gradients."""
+
+
+def plans(scene: Scene, job: str) -> tuple[Plan, Plan]:
+    """One step of 3 micro-batches, and a validation of a single one: with two ranks one of them has nothing."""
+    solutions = "pairs" if job == "critic" else "correct"
+    return (
+        scene.plan(solutions, samples=3, micro_batches_per_step=3, samples_per_micro_batch=1),
+        scene.plan(solutions, "valid", samples=1, micro_batches_per_step=1, samples_per_micro_batch=1),
+    )
+
+
+def one_step(scene: Scene, values: Values, job: str, collective: Collective) -> Result:
+    """What this rank holds after a step and a validation."""
+    train, held_out = plans(scene, job)
+    objective = objective_of(scene, job, dropout=0.0)
+    step = train.step(0)
+    share, held_out_share = (
+        [m for m in micro_batches(scene, s, values) if m.number % collective.world_size == collective.rank]
+        for s in (step, held_out.step(0))
+    )
+    objective.prepare(step, share, collective)
+    for m in share:
+        objective.backward(m)
+    parameters = objective.model.trainable_parameters()
+    collective.sum_gradients(parameters.values())
+    metrics = objective.metrics(collective)
+    with torch.no_grad():
+        validation = objective.evaluate(held_out_share, collective)
+    return metrics, validation, {name: p.grad for name, p in parameters.items() if p.grad is not None}
+
+
+def rank_main(rank: int, scene: Scene, folder: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo",
+        init_method=f"file://{folder / 'meeting'}",
+        rank=rank,
+        world_size=2,
+        timeout=timedelta(seconds=200),
+    )
+    values, collective = Values(scene), Collective()
+    results = {job: one_step(scene, values, job, collective) for job in JOBS}
+    torch.save(results, folder / f"rank-{rank}.pt")
+    for job in JOBS:
+        (folder / job).mkdir(exist_ok=True)
+        trainer_of(scene, job, folder / job, values, attempt="one", collective=collective).train()
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def two_ranks(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with what two processes left."""
+    folder = tmp_path_factory.mktemp("ranks")
+    for job in JOBS:
+        (folder / job).mkdir()
+        (folder / job / "attempt").write_text("one")
+    mp.spawn(rank_main, (scene, folder), nprocs=2)
+    return folder
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_a_step_on_two_ranks_is_the_step_on_one(
+    scene: Scene, values: Values, two_ranks: Path, job: str
+) -> None:
+    alone = one_step(scene, values, job, Collective())
+    for rank in range(2):
+        metrics, validation, gradients = torch.load(two_ranks / f"rank-{rank}.pt")[job]
+        assert_same_metrics(metrics, alone[0])
+        assert_same_metrics(validation, alone[1])
+        assert gradients.keys() == alone[2].keys()
+        scale = max(float(g.abs().max()) for g in alone[2].values())
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(gradient, alone[2][name], rtol=1e-5, atol=1e-5 * scale, msg=name)
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_a_run_on_two_ranks_is_the_run_on_one(
+    scene: Scene, values: Values, two_ranks: Path, tmp_path: Path, job: str
+) -> None:
+    trainer = trainer_of(scene, job, tmp_path, values)
+    trainer.train()
+    left, right = records(two_ranks / job), records(tmp_path)
+    assert [r["step"] for r in left] == [r["step"] for r in right]
+    for a, b in zip(left, right, strict=True):
+        assert_same_metrics(a, b, 1e-4)
+    (a, _), (b, _) = (
+        load_latest(folder / "checkpoints", trainer.fingerprints) for folder in (two_ranks / job, tmp_path)
+    )
+    assert a is not None and b is not None
+    for name, tensor in a.parameters.items():
+        torch.testing.assert_close(tensor, b.parameters[name], rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_alone_every_collective_is_the_identity() -> None:
+    collective = Collective()
+    values = torch.arange(6.0).view(2, 3).T
+    assert torch.equal(collective.sum(values), values)
+    assert collective.sum(values).data_ptr() != values.data_ptr()
+    assert collective.gather("x") == ["x"]
+    collective.barrier()
+    idle = torch.nn.Parameter(torch.ones(2))
+    collective.sum_gradients([idle])
+    assert idle.grad is not None and idle.grad.tolist() == [0, 0]
