@@ -196,12 +196,18 @@ class _Chunks:
         for index_C in self._split(index_N):
             part = slice(start, start + index_C.numel())
             start = part.stop
-            logit_grads_CV = self._logit_gradients(index_C, ce_M, scales_M)
+            softmax_CV, scales_C1 = self._scaled_softmax(index_C, ce_M, scales_M)
+            hidden_CD, targets_C = self._hidden_MD[index_C].to(self.dtype), self._targets_M[index_C]
+            # (softmax − one-hot) times a matrix: the one-hot's single row is taken off after the product,
+            # because a float32 sum of many small terms that also holds one large term loses a digit.
             if hidden_grad_ND is not None:
-                hidden_grad_ND[part] = project_back(logit_grads_CV, self._weight_VD)
+                grads_CD = project_back(softmax_CV, self._weight_VD)
+                target_rows_CD = self._weight_VD[targets_C].to(self.dtype)
+                hidden_grad_ND[part] = grads_CD.addcmul_(target_rows_CD, scales_C1, value=-1)
             if weight_grad_VD is not None:
-                add_outer_product(weight_grad_VD, logit_grads_CV, self._hidden_MD[index_C])
-            del logit_grads_CV  # or two chunks would be alive during the next product
+                add_outer_product(weight_grad_VD, softmax_CV, hidden_CD)
+                weight_grad_VD.index_put_((targets_C,), -scales_C1 * hidden_CD, accumulate=True)
+            del softmax_CV  # or two chunks would be alive during the next product
         return hidden_grad_ND, None if weight_grad_VD is None else weight_grad_VD.to(self._weight_VD.dtype)
 
     def _split(self, index_N: Tensor) -> tuple[Tensor, ...]:
@@ -216,12 +222,12 @@ class _Chunks:
         ce_M[index_C] = sums_C1.squeeze(1).log() - target_logits_C
         return logits_CV, sums_C1
 
-    def _logit_gradients(self, index_C: Tensor, ce_M: Tensor, scales_M: Tensor) -> Tensor:
-        """Write CE; return scale · (softmax − one-hot), in the same buffer."""
+    def _scaled_softmax(self, index_C: Tensor, ce_M: Tensor, scales_M: Tensor) -> tuple[Tensor, Tensor]:
+        """Write CE; return scale · softmax, in the buffer that held the logits, and the scales."""
         exps_CV, sums_C1 = self._cross_entropy(index_C, ce_M)
         scales_C1 = scales_M[index_C].unsqueeze(1)
         exps_CV *= scales_C1 / sums_C1
-        return exps_CV.scatter_add_(1, self._targets_M[index_C].unsqueeze(1), -scales_C1)
+        return exps_CV, scales_C1
 
 
 def _places(chosen_BT: Tensor) -> Tensor:
