@@ -1,0 +1,70 @@
+"""Which rank computes what: every micro-batch of the plan once, on the same rank whenever a run starts again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wmtp_ray.cluster.stream import shares_of
+from wmtp_ray.data.plan import COLUMNS, Plan
+
+
+def plan_of(sizes: list[int]) -> Plan:
+    """A plan whose step s has sizes[s] micro-batches of one sample; store rows count up."""
+    places = [(step, m) for step, size in enumerate(sizes) for m in range(size)]
+    columns = {name: np.zeros(len(places), dtype) for name, dtype in COLUMNS.items()}
+    columns["step"], columns["micro_batch"] = np.array(places, dtype=np.int32).reshape(-1, 2).T
+    columns["row"] = np.arange(len(places))
+    columns["pair"] = np.full(len(places), -1)
+    return Plan(columns=columns, facts={"store": "s"})
+
+
+SIZES = st.lists(st.integers(1, 7), min_size=0, max_size=6)
+
+
+@given(SIZES, st.integers(1, 5), st.data())
+def test_ranks_share_every_step_completely_and_evenly(
+    sizes: list[int], world_size: int, data: st.DataObject
+) -> None:
+    plan = plan_of(sizes)
+    first = data.draw(st.integers(0, len(sizes)))
+    shares = [shares_of(plan, first, rank, world_size) for rank in range(world_size)]
+    for rank, steps in enumerate(shares):
+        assert [step for step, _ in steps] == list(range(first, len(sizes)))
+        for _, mine in steps:
+            assert all(number % world_size == rank for number, _ in mine)
+            assert [number for number, _ in mine] == sorted(number for number, _ in mine)
+    for s, step in enumerate(range(first, len(sizes))):
+        parts = [mine[s][1] for mine in shares]
+        together = sorted((number, planned.rows) for part in parts for number, planned in part)
+        assert together == [(m, planned.rows) for m, planned in enumerate(plan.step(step).micro_batches)]
+        counts = [len(part) for part in parts]
+        assert max(counts) - min(counts) <= 1
+
+
+@given(SIZES.filter(bool), st.integers(1, 3), st.data())
+def test_a_restart_takes_up_the_same_shares(sizes: list[int], world_size: int, data: st.DataObject) -> None:
+    plan = plan_of(sizes)
+    first, rank = data.draw(st.integers(0, len(sizes) - 1)), data.draw(st.integers(0, world_size - 1))
+
+    def rows(first_step: int) -> list[tuple[int, list[tuple[int, tuple[int, ...]]]]]:
+        shares = shares_of(plan, first_step, rank, world_size)
+        return [(step, [(number, planned.rows) for number, planned in mine]) for step, mine in shares]
+
+    assert rows(first) == rows(0)[first:]
+
+
+def test_a_step_may_leave_a_rank_with_nothing() -> None:
+    plan = plan_of([2, 1])
+    assert [(step, [number for number, _ in mine]) for step, mine in shares_of(plan, 0, 1, 2)] == [
+        (0, [1]),
+        (1, []),
+    ]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_past_the_end_there_is_nothing(rank: int) -> None:
+    assert shares_of(plan_of([2, 1]), 2, rank, 2) == []
+    assert shares_of(plan_of([]), 0, rank, 2) == []
