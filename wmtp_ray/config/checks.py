@@ -61,6 +61,15 @@ def critic_named(job: PolicyJobConfig) -> None:
         )
 
 
+def undiscounted(job: PolicyJobConfig) -> None:
+    """A ranking critic, the only kind there is, has values without scale or offset: discounting them means nothing."""
+    if isinstance(job.weighting, CriticWeighting) and job.weighting.gamma != 1:
+        raise ValueError(
+            f"weighting.gamma = {job.weighting.gamma}: the values of a ranking critic (critic.run or critic.path) "
+            "cannot be discounted; set it to 1"
+        )
+
+
 def extra_heads_trainable(job: PolicyJobConfig) -> None:
     """Without adapters everything trains in full, the extra heads too."""
     if job.model.lora is None and job.model.head_training == "lora":

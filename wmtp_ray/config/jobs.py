@@ -83,6 +83,7 @@ class PolicyJobConfig(TrainingJobConfig):
     def _singles(self) -> Self:
         checks.paired(self.data, wanted=False)
         checks.critic_named(self)
+        checks.undiscounted(self)
         checks.coefficients(self)
         checks.extra_heads_trainable(self)
         return self
