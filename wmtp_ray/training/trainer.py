@@ -172,8 +172,9 @@ class Trainer:
             raise InfraError(
                 f"the ranks found different newest checkpoints in {self.run.checkpoints}: steps {found}"
             )
-        for problem in damaged:
-            self.notice(f"passed over a damaged checkpoint: {problem}")
+        if self.collective.rank == 0:
+            for problem in damaged:
+                self.notice(f"passed over a damaged checkpoint: {problem}")
         if checkpoint is None:
             return
         self.objective.model.load_trainable_state_dict(checkpoint.parameters)
