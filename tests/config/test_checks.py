@@ -35,6 +35,15 @@ def _data(**changes: Any) -> dict[str, Any]:
         ({"weighting": {"method": "uniform"}}, "weighting.method = uniform reads no critic"),
         ({"critic": {}}, "critic.run = None and critic.path = None; set exactly one"),
         ({"critic": {"run": "a", "path": "/b"}}, "critic.run = 'a' and critic.path = '/b'; set exactly one"),
+        ({"critic": {"path": "here"}}, "critic.path = 'here' is relative; give an absolute path"),
+        (
+            {"weighting": {"method": "critic", "gamma": 0.9}},
+            "weighting.gamma = 0.9: the values of a ranking critic",
+        ),
+        (
+            {"model": {"name": "smollm2-135m", "num_heads": 2, "lora": None}},
+            "model.lora = null needs model.head_training = full",
+        ),
         (
             {"weighting": {"method": "critic", "min_weight": 4}},
             "weighting.min_weight = 4.0 is more than weighting.max_weight = 3.0",

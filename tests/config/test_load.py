@@ -45,10 +45,15 @@ def test_overrides_change_only_what_they_name(recipe: Path) -> None:
     changed = load_config(
         PolicyJobConfig,
         recipe,
-        ["data.plan.max_steps=4", "model.lora=null", "loss.head_coefficients=[1, 0.5]", "optimizer.eps=1e-6"],
+        [
+            "data.plan.max_steps=4",
+            "model.lora={rank: 2}",
+            "loss.head_coefficients=[1, 0.5]",
+            "optimizer.eps=1e-6",
+        ],
     )
     assert changed.data.plan.max_steps == 4
-    assert changed.model.lora is None
+    assert changed.model.lora is not None and changed.model.lora.rank == 2
     assert changed.loss.head_coefficients == (1.0, 0.5)
     assert changed.optimizer.eps == 1e-6  # YAML 1.1 reads 1e-6 as text
     assert changed.data.sampling == plain.data.sampling

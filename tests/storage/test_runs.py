@@ -23,14 +23,17 @@ def opened(root: Path, fresh: bool = False, **sections: Any) -> RunDirectory:
     return RunDirectory.open(root, "verifiable", config(**sections), fresh=fresh)
 
 
-def test_a_new_run_records_configuration_and_environment(tmp_path: Path) -> None:
+def test_a_run_records_its_configuration_and_what_each_attempt_ran_on(tmp_path: Path) -> None:
     run = opened(tmp_path)
     assert run.path == run_path(tmp_path, "verifiable", "mine") == tmp_path / "runs" / "verifiable-mine"
     assert load_config(PolicyJobConfig, run.path / "config.yaml") == config()
-    recorded = json.loads((run.path / "environment.json").read_text())
-    assert {"commit", "python", "libraries", "cpus", "started"} <= recorded.keys()
-    assert recorded["libraries"]["torch"] == environment()["libraries"]["torch"]
     assert run.result is None and run.failure is None
+    attempts = [run.begin_attempt(), opened(tmp_path).begin_attempt()]
+    recorded = json.loads((run.path / "environment.json").read_text())
+    assert [entry["attempt"] for entry in recorded] == attempts
+    for entry in recorded:
+        assert {"commit", "python", "libraries", "cpus", "started"} <= entry.keys()
+        assert entry["libraries"]["torch"] == environment()["libraries"]["torch"]
 
 
 def test_the_same_configuration_takes_the_run_up(tmp_path: Path) -> None:
@@ -58,6 +61,7 @@ def test_a_changed_key_is_refused_with_both_values(tmp_path: Path) -> None:
         {"cluster": {"num_workers": 2, "threads_per_worker": 4}},
         {"checkpoint": {"every_steps": 3}},
         {"storage": {"root": "/moved"}},
+        {"critic": {"run": "mine", "actors": 3, "window": 9, "cache": "other"}},
         {"seed": 7, "resume_allow": ["seed"]},
         {"optimizer": {"eps": 1.0}, "resume_allow": ["optimizer"]},
     ],
@@ -71,6 +75,18 @@ def test_an_allowed_key_is_not_a_prefix_of_another(tmp_path: Path) -> None:
     opened(tmp_path)
     with pytest.raises(ConfigError, match="seed was 0, is 7"):
         opened(tmp_path, seed=7, resume_allow=["se"])
+
+
+def test_a_finished_run_keeps_the_configuration_it_was_made_with(tmp_path: Path) -> None:
+    opened(tmp_path).finish({"steps": 3})
+    run = opened(tmp_path, cluster={"num_workers": 2})
+    assert load_config(PolicyJobConfig, run.path / "config.yaml") == config()
+
+
+def test_another_critic_is_not_where_and_how_fast(tmp_path: Path) -> None:
+    opened(tmp_path)
+    with pytest.raises(ConfigError, match=r"critic\.run was 'mine', is 'other'"):
+        opened(tmp_path, critic={"run": "other"})
 
 
 def test_fresh_moves_the_old_run_aside(tmp_path: Path) -> None:
