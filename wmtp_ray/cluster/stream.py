@@ -100,7 +100,9 @@ class PlanStream:
         if not shares:
             return
         source = ShareSource(shares, self._store, self._tokenizer, self._cluster.steps_per_read)
-        rows = ray.data.read_datasource(source, num_cpus=self._cluster.read_cpus).iter_rows()
+        rows = ray.data.read_datasource(
+            source, num_cpus=self._cluster.read_cpus, concurrency=self._cluster.read_tasks
+        ).iter_rows()
         try:
             for (expected, _), row in zip(shares, rows, strict=True):
                 if row["step"] != expected:

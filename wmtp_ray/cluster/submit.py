@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shlex
 import sys
@@ -27,6 +28,8 @@ def submit(address: str, checkout: Path, python: str, arguments: Sequence[str]) 
 
     Raises `InfraError` where the job did not succeed. Interrupted, it stops the job.
     """
+    for name in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         client = JobSubmissionClient(address)
     except (ConnectionError, RuntimeError, RayError) as error:

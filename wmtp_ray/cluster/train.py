@@ -48,10 +48,10 @@ class CriticUse:
 
 
 def logical_cpus(spec: WorkerSpec, critic: CriticUse | None) -> float:
-    """CPUs that the job occupies at once: workers, critics, and one read task per worker."""
+    """CPUs that the job occupies at once: workers, critics, and their read tasks."""
     cluster = spec.cluster
     critics = critic.pool.actors * critic.pool.cpus_per_actor if critic else 0.0
-    return cluster.num_workers * (cluster.cpus_per_worker + cluster.read_cpus) + critics
+    return cluster.num_workers * (cluster.cpus_per_worker + cluster.read_tasks * cluster.read_cpus) + critics
 
 
 def train_on_ray(

@@ -41,6 +41,8 @@ class ClusterConfig(Section):
     """How often the group of workers is restarted from the last checkpoint before the job fails."""
     read_cpus: NonNegativeFloat = 0.25
     """Logical CPUs of one task that reads and tokenises."""
+    read_tasks: PositiveInt = 1
+    """Read tasks that may run at a time for one worker; each is a process that imports the tokenizer's libraries."""
     steps_per_read: PositiveInt = 4
     """Optimizer steps that one read task prepares for one worker."""
 
