@@ -137,7 +137,7 @@ def test_large_margins_neither_overflow_nor_vanish():
     mean = torch.tensor([1e4, -1e4], requires_grad=True)
     loss = ranking_loss_from_means(mean, torch.zeros(2))
     loss.backward()
-    assert float(loss) == pytest.approx(5e3)
+    assert loss.item() == pytest.approx(5e3)
     assert mean.grad is not None and mean.grad.tolist() == [0.0, -0.5]
 
 
