@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from wmtp_ray.errors import DataError
+from wmtp_ray.errors import DataError, InfraError
 from wmtp_ray.evaluation.sampling import Completion, Decoding, Request
 
 logger = logging.getLogger(__name__)
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 512)
 """Ranks that vLLM makes room for."""
+SECONDS_TO_TELL = 1.0
+"""Left to the reason of a failure to reach the caller before the process ends."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,9 @@ class SamplerActor:
             arguments |= {"max_model_len": settings.max_length}
         if torch.cuda.is_available():
             arguments |= {"gpu_memory_utilization": settings.gpu_memory_share}
+        else:
+            # A prompt read in parts makes vLLM rewind a seeded generator, which generators on CPU cannot.
+            arguments |= {"enable_chunked_prefill": False}
         self._engine = LLMEngine.from_engine_args(
             EngineArgs(
                 model=settings.model,
@@ -91,7 +97,7 @@ class SamplerActor:
         """Completions as they are finished, in no particular order. Call it with `num_returns="streaming"`.
 
         `adapter` is a PEFT directory, None the base model. Raises `DataError` for a prompt that leaves no
-        room for an answer; any failure of the engine ends this process.
+        room for an answer; any failure of the engine is an `InfraError` and ends this process.
         """
         prompts = [self._prompt_ids(request) for request in requests]
         try:
@@ -100,9 +106,10 @@ class SamplerActor:
                 for output in self._engine.step():
                     if output.finished:
                         yield self._completion(requests[int(output.request_id)], output)
-        except Exception:  # the edge of this process: nothing is known of the engine any more
+        except Exception as error:  # the edge of this process: nothing is known of the engine any more
             logger.exception("the sampling engine failed; its actor ends")
-            os._exit(1)
+            threading.Timer(SECONDS_TO_TELL, os._exit, (1,)).start()
+            raise InfraError(f"{type(error).__name__}: {error}") from None
 
     def _prompt_ids(self, request: Request) -> list[int]:
         from wmtp_ray.data.prompt import tokenize_prompt

@@ -93,6 +93,14 @@ def test_a_sample_does_not_depend_on_what_is_drawn_with_it(engine: SamplerActor)
     assert len({together["0", i] for i in range(3)}) == 3, "samples of a problem differ by their seeds"
 
 
+def test_more_prompts_than_the_engine_reads_at_once_keep_their_seeds(engine: SamplerActor) -> None:
+    prompts = tuple(f"value_{n} = {n}\n" * 22 for n in range(40))
+    drawn = by_key(list(engine.sample(requests(prompts), WARM)))
+    assert len(drawn) == 40
+    [alone] = engine.sample(requests(prompts)[7:8], WARM)
+    assert alone.text == drawn["7", 0]
+
+
 def test_cut_and_stopped_samples_are_told_apart(engine: SamplerActor) -> None:
     [cut] = engine.sample(requests(PROMPTS[:1]), GREEDY)
     assert cut.cut and cut.tokens == TOKENS

@@ -69,6 +69,9 @@ def test_problems_without_tests_are_no_benchmark() -> None:
         from_problems([Problem("p1", "Do.", ())], "mine")
     tests = Tests("call", cases=(Case("f()", "1"),))
     benchmark = from_problems([Problem("p1", "Do.", (), tests=tests)], "mine")
-    assert benchmark.tasks[0].prompt.endswith("### Response:\n") and benchmark.limited(1).total == 1
+    assert benchmark.tasks[0].prompt.endswith("### Response:\n") and benchmark.limited(9) is benchmark
+    spread = humaneval().limited(4)
+    assert [task.problem_id for task in spread.tasks] == [f"HumanEval/{n}" for n in (0, 41, 82, 123)]
+    assert spread.total == 164 and humaneval().limited(None) == humaneval()
     with pytest.raises(DataError, match="no problems"):
         from_problems([], "mine")

@@ -7,10 +7,12 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 import yaml
@@ -28,11 +30,19 @@ from wmtp_ray.models import MTPPolicy, load_tokenizer, tokenizer_fingerprint
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
+def command(config: Path) -> list[str]:
+    """What a user types."""
+    return [sys.executable, str(CHECKOUT / "jobs" / "evaluate.py"), "--config", str(config)]
+
+
+def environment() -> dict[str, str]:
+    """Where the job finds the code."""
+    return os.environ | {"PYTHONPATH": str(CHECKOUT)}
+
+
 def evaluate(config: Path) -> subprocess.CompletedProcess[str]:
-    """Run the job as a user does."""
-    environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
-    command = [sys.executable, str(CHECKOUT / "jobs" / "evaluate.py"), "--config", str(config)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
+    """Run the job to its end."""
+    return subprocess.run(command(config), env=environment(), capture_output=True, text=True, timeout=500)
 
 
 def content(root: Path, **sections: Any) -> dict[str, Any]:
@@ -96,7 +106,8 @@ def test_models_are_sampled_judged_and_compared_and_a_killed_evaluation_goes_on(
     assert samples[0] == there and len({s.key for s in samples}) == len(samples) == 16
     assert all(s.cut == (s.tokens == 8) or s is samples[0] for s in samples)
     texts = {(s.model, s.benchmark, s.problem_id, s.sample): s.text for s in samples[1:]}
-    assert all(text != texts.get(("new", *key[1:])) for key, text in texts.items() if key[0] == "base")
+    base = {key[1:]: text for key, text in texts.items() if key[0] == "base"}
+    assert any(text != texts.get(("new", *key)) for key, text in base.items()), "the adapter changed nothing"
     rows = list(csv.DictReader((run / "results.csv").open()))
     mini = {(r["model"], r["minus"], r["k"]): float(r["value"]) for r in rows if r["benchmark"] == "mini"}
     assert mini["new", "", "1"] == 0.25 and mini["new", "base", "1"] == 0.25 and mini["new", "", "2"] == 0.5
@@ -108,6 +119,30 @@ def test_models_are_sampled_judged_and_compared_and_a_killed_evaluation_goes_on(
     again = evaluate(config)
     assert again.returncode == 0 and "is finished" in again.stdout and "new − base" in again.stdout
     assert list(read_samples(run / "samples.jsonl")) == samples
+
+
+@pytest.mark.slow
+def test_a_killed_engine_is_replaced_and_asked_for_what_is_missing(root: Path) -> None:
+    config = root / "killed.yaml"
+    decoding = {"samples_per_problem": 8, "k": [1], "temperature": 1.0, "max_tokens": 200}
+    sections = {"name": "killed", "decoding": decoding, "benchmarks": [{"kind": "humaneval", "limit": 8}]}
+    config.write_text(yaml.safe_dump(content(root, **sections)))
+    log = root / "runs" / "evaluate-killed" / "samples.jsonl"
+    with (root / "killed.log").open("w") as output:
+        job = subprocess.Popen(command(config), env=environment(), stdout=output, stderr=subprocess.STDOUT)
+    deadline = time.monotonic() + 300
+    while not (log.exists() and log.read_text()):
+        assert job.poll() is None and time.monotonic() < deadline, (root / "killed.log").read_text()
+        time.sleep(0.05)
+    [engine] = [
+        p
+        for p in psutil.Process(job.pid).children(recursive=True)
+        if "ray::SamplerActor" in "".join(p.cmdline())
+    ]
+    engine.kill()
+    assert job.wait(400) == 0, (root / "killed.log").read_text()
+    samples = list(read_samples(log))
+    assert len(samples) == len({s.key for s in samples}) == 2 * 8 * 8
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ class _Evaluation:
             else:
                 ray.kill(stream.actor)
             return
-        except RayActorError as error:
+        except (RayActorError, InfraError) as error:
             del self._streams[completions]
             self._replace(stream, error)
             return
@@ -168,12 +168,18 @@ class _Evaluation:
         verdict = verifier.judge.remote(task.program(completion.text), task.tests)
         self._judging[verdict] = (stream.draw.model, completion)
 
-    def _replace(self, stream: _Stream, error: RayActorError) -> None:
+    def _replace(self, stream: _Stream, error: RayActorError | InfraError) -> None:
+        reason = str(error).strip().splitlines()[-1]
+        model = stream.work.settings.model
+        if "creation task" in str(error):
+            raise InfraError(
+                f"the engine of {model} could not be loaded ({reason}); see the log of its actor"
+            ) from error
         if not stream.restarts_left:
             raise InfraError(
-                f"the engine of {stream.work.settings.model} died {self._engine.max_restarts + 1} times, the last time "
-                f"with {len(stream.missing)} samples missing ({str(error).strip().splitlines()[0]}); give it more "
-                "memory or lower engine.max_batch or engine.cache_gb; see the actor's log"
+                f"the engine of {model} died {self._engine.max_restarts + 1} times, at last with {len(stream.missing)} "
+                f"samples missing ({reason}); if it ran out of memory, lower engine.max_batch or engine.cache_gb; see "
+                "the log of its actor"
             ) from error
         stream.restarts_left -= 1
         self._start(stream)

