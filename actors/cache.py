@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from wmtp_ray.errors import StorageError
@@ -35,12 +36,6 @@ class ScoreCache:
         self._path = path
         self._max_bytes = max_bytes
         self._hits = self._misses = 0
-        with self._naming_the_file():
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None)
-            self._database.execute(
-                "CREATE TABLE IF NOT EXISTS scores (number INTEGER PRIMARY KEY, key BLOB UNIQUE, value BLOB NOT NULL)"
-            )
 
     def get(self, keys: list[bytes]) -> list[bytes | None]:
         """The stored value of each key, None where there is none."""
@@ -72,6 +67,16 @@ class ScoreCache:
             for name in ("page_count", "freelist_count", "page_size")
         )
         return (pages - free) * size
+
+    @cached_property
+    def _database(self) -> sqlite3.Connection:
+        """Opened at the first use: an actor that fails while it is made would not say why."""
+        Path(self._path).parent.mkdir(parents=True, exist_ok=True)
+        database = sqlite3.connect(self._path, timeout=WAIT_SECONDS, isolation_level=None)
+        database.execute(
+            "CREATE TABLE IF NOT EXISTS scores (number INTEGER PRIMARY KEY, key BLOB UNIQUE, value BLOB NOT NULL)"
+        )
+        return database
 
     def _lookup(self, key: bytes) -> bytes | None:
         row = self._database.execute("SELECT value FROM scores WHERE key = ?", (key,)).fetchone()

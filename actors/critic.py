@@ -9,8 +9,10 @@ import numpy as np
 import ray
 import torch
 from ray.actor import ActorHandle
+from ray.exceptions import RayTaskError
 
 from wmtp_ray.data.batch import PackedBatch
+from wmtp_ray.errors import WMTPError
 from wmtp_ray.models.scorer import join_values, score, score_keys
 from wmtp_ray.models.value_model import KIND, ValueModel
 from wmtp_ray.storage import read_manifest
@@ -33,11 +35,11 @@ class CriticActor:
         """Values [R, T] float32 of one micro-batch. One miss rescores the whole micro-batch, so that a value never
         depends on what happened to be cached; where another writer was first, its value is used."""
         keys = score_keys(batch, self._scorer)
-        stored: list[bytes | None] = ray.get(self._cache.get.remote(keys))
+        stored: list[bytes | None] = _asked(self._cache.get.remote(keys))
         if None in stored:
             samples = [scores.tobytes() for scores in score(self._load(), batch, self._device)]
             self._forwards += 1
-            stored = ray.get(self._cache.put.remote(keys, samples))
+            stored = _asked(self._cache.put.remote(keys, samples))
         return join_values(
             [np.frombuffer(s, dtype=np.float32) for s in stored if s is not None], batch
         ).numpy()
@@ -50,3 +52,13 @@ class CriticActor:
         if self._model is None:
             self._model = ValueModel.load(self._directory, cache_dir=self._models).to(self._device).eval()
         return self._model
+
+
+def _asked(answer: ray.ObjectRef) -> list[bytes | None]:
+    """What the cache answered; its own error where it failed, as if it had been met here."""
+    try:
+        return ray.get(answer)
+    except RayTaskError as error:
+        if isinstance(error.cause, WMTPError):
+            raise error.cause from None
+        raise

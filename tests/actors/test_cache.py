@@ -142,12 +142,13 @@ def test_a_damaged_file_is_named(path: str) -> None:
     Path(path).parent.mkdir()
     Path(path).write_bytes(b"not a database" * 100)
     with pytest.raises(StorageError, match=r"scores\.sqlite: file is not a database; .* move the file away"):
-        ScoreCache(path, BIG)
+        ScoreCache(path, BIG).get([key(1)])
 
 
 def test_a_lock_that_is_never_released_is_named(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("actors.cache.WAIT_SECONDS", 0.05)
     cache = ScoreCache(path, BIG)
+    assert cache.get([key(1)]) == [None]
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StorageError, match="database is locked"):
