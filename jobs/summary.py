@@ -16,7 +16,9 @@ def quickstart_summary(root: Path, name: str) -> Group:
     """Critic, losses, weights and cost of the finished runs `name` under `root`."""
     critic, baseline, weighted = (_result(root, job, name) for job in ("critic", "baseline", "verifiable"))
     stages = {"critic": critic, "baseline": baseline, "verifiable": weighted}
-    return Group(_critic_table(critic), _loss_table(baseline, weighted), _weight_table(weighted), _cost_table(stages))
+    return Group(
+        _critic_table(critic), _loss_table(baseline, weighted), _weight_table(weighted), _cost_table(stages)
+    )
 
 
 def _result(root: Path, job: str, name: str) -> dict[str, Any]:
