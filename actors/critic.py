@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import ray
 import torch
-from ray.actor import ActorHandle
 from ray.exceptions import RayTaskError
 
 from wmtp_ray.data.batch import PackedBatch
@@ -19,13 +18,15 @@ from wmtp_ray.storage import read_manifest
 
 
 class CriticActor:
-    """Scores with the critic exported at `directory`, asking `cache` (a `ScoreCache` actor) first. `models` is where
-    converted backbones are kept."""
+    """Scores with the critic exported at `directory`, asking the `ScoreCache` actor named `cache` first.
 
-    def __init__(self, directory: str, models: str, cache: ActorHandle, threads: int) -> None:
+    `models` is where converted backbones are kept.
+    """
+
+    def __init__(self, directory: str, models: str, cache: str, threads: int) -> None:
         torch.set_num_threads(threads)
         self._directory, self._models = Path(directory), Path(models)
-        self._cache = cache
+        self._cache = ray.get_actor(cache)  # by name: a handle would not survive this actor's own restart
         self._device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
         self._scorer = f"{read_manifest(self._directory, KIND).fingerprint}/transformers/{self._device.type}"
         self._model: ValueModel | None = None

@@ -47,7 +47,11 @@ class ScorePool:
         self._cache: Any = (
             ray.remote(ScoreCache)
             .options(
-                num_cpus=0, max_restarts=RESTARTS_WITHOUT_LIMIT, max_task_retries=config.max_task_retries
+                name=f"scores-{run}",
+                namespace=NAMESPACE,
+                num_cpus=0,
+                max_restarts=RESTARTS_WITHOUT_LIMIT,
+                max_task_retries=config.max_task_retries,
             )
             .remote(str(cache_file), config.cache_bytes)
         )
@@ -62,7 +66,7 @@ class ScorePool:
                 max_restarts=RESTARTS_WITHOUT_LIMIT,
                 max_task_retries=config.max_task_retries,
             )
-            .remote(str(critic), str(models), self._cache, config.threads_per_actor)
+            .remote(str(critic), str(models), f"scores-{run}", config.threads_per_actor)
             for name in self.names
         ]
 

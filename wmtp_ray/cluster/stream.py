@@ -111,8 +111,8 @@ class PlanStream:
                     )
                 yield [MicroBatch(n, planned, batch) for n, planned, batch in pickle.loads(row["share"])]
         except RayTaskError as error:
-            if isinstance(error.cause, WMTPError):
-                raise error.cause from None
+            if isinstance(error.cause, WMTPError):  # Ray Data adds lines of its own to the message
+                raise type(error.cause)(str(error.cause).splitlines()[0]) from None
             raise
 
 
