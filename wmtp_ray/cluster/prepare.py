@@ -111,7 +111,9 @@ def prepare_store(
     }
     cluster = config.cluster
     blocks = ray.data.read_datasource(
-        PartitionSource(source, partitions), num_cpus=cluster.cpus_per_read
+        PartitionSource(source, partitions),
+        num_cpus=cluster.cpus_per_read,
+        override_num_blocks=len(partitions),
     ).map_batches(
         partial(_prepare_block, tokenizer=tokenizer, keep=keep),
         batch_size=None,

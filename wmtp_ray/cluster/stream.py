@@ -52,6 +52,11 @@ class ShareSource(Datasource):
         self._groups = [shares[i : i + steps_per_read] for i in range(0, len(shares), steps_per_read)]
         self._store, self._tokenizer = store, tokenizer
 
+    @property
+    def num_tasks(self) -> int:
+        """Read tasks, each of which makes one block."""
+        return len(self._groups)
+
     def estimate_inmemory_data_size(self) -> int | None:
         """Unknown before reading."""
         return None
@@ -101,7 +106,10 @@ class PlanStream:
             return
         source = ShareSource(shares, self._store, self._tokenizer, self._cluster.steps_per_read)
         rows = ray.data.read_datasource(
-            source, num_cpus=self._cluster.read_cpus, concurrency=self._cluster.read_tasks
+            source,
+            num_cpus=self._cluster.read_cpus,
+            concurrency=self._cluster.read_tasks,
+            override_num_blocks=source.num_tasks,
         ).iter_rows()
         try:
             for (expected, _), row in zip(shares, rows, strict=True):
