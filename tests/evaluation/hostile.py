@@ -48,7 +48,7 @@ QUICK = {
         "import gc\ndef f(x):\n    for thing in gc.get_objects():\n"
         "        if isinstance(thing, dict) and 'expected' in thing: return thing['expected']\n    return 0"
     ),
-    "closing every descriptor": "import os\nos.closerange(0, 64)\ndef f(x):\n    return x + 1\n",
+    "closing every descriptor": "import os\nos.closerange(0, 1 << 16)\ndef f(x):\n    return x + 1\n",
     "signalling everyone": (
         "import os, signal\nfor pid in (1, os.getppid(), -1):\n    try:\n        os.kill(pid, signal.SIGKILL)\n"
         "    except OSError:\n        pass\ndef f(x):\n    return 0"
