@@ -1,4 +1,4 @@
-"""SPEC §1: template, boundary, EOS, truncation."""
+"""The prompt: template, boundary, EOS, truncation."""
 
 from __future__ import annotations
 

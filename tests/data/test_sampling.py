@@ -1,4 +1,4 @@
-"""SPEC §7 as properties: labels, partners, bins, caps, quotas; a pure function of fingerprint and section."""
+"""Sampling as properties: labels, partners, bins, caps, quotas; a pure function of fingerprint and section."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def place_of(batch: PackedBatch, sample: int) -> tuple[int, int]:
 def plain_weights(
     batch: PackedBatch, values_BT: Tensor, weighting: WeightingBase, num_heads: int, eos: int
 ) -> Tensor:
-    """[B, T, K] weights of SPEC §3 and §4 at the position that predicts, written out once more."""
+    """[B, T, K] weights at the position that predicts, written out once more."""
     mask_BT = batch.labels != -100
     weights_BT = mask_BT.double()
     if isinstance(weighting, CriticWeighting):
@@ -168,7 +168,7 @@ def test_microbatch_normalization_is_the_mean_of_each_ones_own_loss(scene: Scene
 
 
 def test_mean_one_only_scales_each_head(scene: Scene, values: Values) -> None:
-    """The gradient of a single head is that of `none` times N/Σ (SPEC §4)."""
+    """The gradient of a single head is that of `none` times N/Σ."""
     step = scene.plan().step(0)
     batches = micro_batches(scene, step, values)
     policy = scene.policy(1)

@@ -1,7 +1,7 @@
 """The plan: which store rows, in which optimizer step, micro-batch and packed row.
 
 A pure function of (store fingerprint, sampling section, plan section): no number of workers, no order of
-events, no hash seed enters (DESIGN, promise 1). It is made from the lengths in the index, before any text is
+events, no hash seed enters. It is made from the lengths in the index, before any text is
 read.
 """
 

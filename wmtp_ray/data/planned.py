@@ -40,7 +40,7 @@ class PlannedMicroBatch:
         return int(self.tokens.sum())
 
     def head_targets(self, head: int, alignment: Literal["target", "state"] = "target") -> int:
-        """Valid targets of head `head` (from 1), known before any text is read (SPEC §5).
+        """Valid targets of head `head` (from 1), known before any text is read.
 
         A sample of p prompt and n response tokens has its targets y_j at j = p .. p+n-1; head k predicts y_j
         from position j-k, so j >= k: min(n, n+p-k) targets, none below 0. With `state` alignment j-k+1 must

@@ -1,4 +1,4 @@
-"""From a labelled program to token ids: Alpaca template, response boundary, EOS, truncation (SPEC §1).
+"""From a labelled program to token ids: Alpaca template, response boundary, EOS, truncation.
 
     ids = [bos] + tokenize(prompt) + tokenize(response) + [eos]
 

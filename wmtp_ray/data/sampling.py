@@ -1,4 +1,4 @@
-"""Which rows are trained on: a pure function of (store fingerprint, sampling section) (SPEC §7).
+"""Which rows are trained on: a pure function of (store fingerprint, sampling section).
 
 Everything works on the columns of the index; no text is read.
 """

@@ -1,5 +1,4 @@
-"""Unbiased pass@k: the chance that at least one of k samples, drawn without replacement from n, passes (SPEC
-§8)."""
+"""Unbiased pass@k: the chance that at least one of k samples, drawn without replacement from n, passes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names and shapes of Meta's multi-token checkpoints, and what they are called in ours (SPEC §10).
+"""Names and shapes of Meta's multi-token checkpoints, and what they are called in ours.
 
 Meta counts every head among `n_layers`: layers 0 .. L−K are the trunk and the next-token head,
 `extra_heads` 0 .. K−2 the others. Ours: a plain Llama of L−K+1 layers plus `mtp/` (see `mtp_directory`).

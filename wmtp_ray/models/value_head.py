@@ -12,7 +12,7 @@ from wmtp_ray.models.lora import fill_uniform
 
 
 class ValueHead(nn.Module):
-    """V_t from the normed hidden state at t: [..., D] in any dtype to [...] in float32 (SPEC §2).
+    """V_t from the normed hidden state at t: [..., D] in any dtype to [...] in float32.
 
     - `linear`: w·h + b. Zero start, so V = initial_bias at first.
     - `sigmoid`: σ(w·h + b), for values that are probabilities. Zero start, V = σ(initial_bias).

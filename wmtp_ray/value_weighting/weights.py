@@ -1,5 +1,6 @@
-"""From advantages to token weights: whiten, exponentiate, clip, normalise (SPEC: w = clip(exp(A_norm/β), lo,
-hi) · mask).
+"""From advantages to token weights: whiten, exponentiate, clip, normalise.
+
+w = clip(exp(A_norm/β), lo, hi) · mask.
 """
 
 from __future__ import annotations
