@@ -74,6 +74,7 @@ class Scene:
         loss: LossConfig | None = None,
         *,
         detached: bool = False,
+        head_warmup_steps: int = 0,
     ) -> WeightedMTPObjective:
         weighting = weighting or CriticWeighting()
         return WeightedMTPObjective(
@@ -83,6 +84,7 @@ class Scene:
             loss or LossConfig(chunk_size=64),
             eos_token_id=eos_id(self.tokenizer),
             detach_extra_heads=detached,
+            head_warmup_steps=head_warmup_steps,
             device=CPU,
         )
 

@@ -244,6 +244,16 @@ def test_a_trunk_without_adapters_needs_no_backward(scene: Scene, values: Values
     assert not any(g.any() for name, g in some.items() if policy._in_trunk(name))
 
 
+def test_the_trunk_waits_while_the_heads_warm_up(scene: Scene, values: Values) -> None:
+    plan = scene.plan(samples=8)
+    policy = scene.policy()
+    objective = scene.policy_objective(policy, UniformWeighting(), head_warmup_steps=1)
+    for step in (plan.step(0), plan.step(1)):
+        _, gradients = run_step(objective, step, micro_batches(scene, step))
+        moved = {policy._in_trunk(name) for name, gradient in gradients.items() if gradient.any()}
+        assert moved == ({False} if step.number == 0 else {False, True})
+
+
 def test_full_finetuning_with_tied_embeddings(scene: Scene, values: Values) -> None:
     """The unembedding collects gradients from every head, and from the embedding below the trunk."""
     step = scene.plan(samples=2, samples_per_micro_batch=1).step(0)

@@ -43,6 +43,7 @@ class PolicySide:
             config.loss,
             eos_token_id=eos_id(load_tokenizer(model.source)),
             detach_extra_heads=config.model.trunk_gradient == "detached",
+            head_warmup_steps=config.model.head_warmup_steps,
             device=device,
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from wmtp_ray.config.base import Section
 
@@ -40,6 +40,8 @@ class PolicyConfig(BackboneConfig):
     """K: head k predicts the token k positions ahead."""
     head_training: Literal["lora", "full"] = "lora"
     """How the extra heads 2..K are trained."""
+    head_warmup_steps: NonNegativeInt = 0
+    """Optimizer steps at the start over which the trunk stays frozen, while copied heads learn to look further ahead."""
     trunk_gradient: Literal["joint", "detached"] = "joint"
     """Whether heads 2..K send gradients into the trunk."""
 

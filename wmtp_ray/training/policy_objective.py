@@ -39,6 +39,7 @@ class WeightedMTPObjective:
         *,
         eos_token_id: int,
         detach_extra_heads: bool,
+        head_warmup_steps: int = 0,
         device: torch.device,
     ) -> None:
         self.model = model
@@ -48,12 +49,15 @@ class WeightedMTPObjective:
         self._loss = loss
         self._eos = eos_token_id
         self._detach = detach_extra_heads
+        self._head_warmup_steps = head_warmup_steps
         self._device = device
         self._heads = range(1, model.num_heads + 1)
         self._weights: dict[int, Tensor] = {}
 
     def prepare(self, step: PlannedStep, mine: Sequence[MicroBatch], collective: Collective) -> None:
         """Weights of the whole step, and what every micro-batch's loss is divided by."""
+        if self._head_warmup_steps:
+            self.model.set_trunk_trainable(step.number >= self._head_warmup_steps)
         signals = {m.number: self.method.signal(m.batch, m.values_RT) for m in mine}
         own_sums = sum((_sums_of(signals[m.number], m.batch) for m in mine), AdvantageSums())
         self._signal_sums = AdvantageSums.from_tensor(collective.sum(own_sums.as_tensor()))

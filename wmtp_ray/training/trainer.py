@@ -105,7 +105,7 @@ class Trainer:
         for micro_batch in mine:
             torch.manual_seed(_generator_seed(self.config.seed, self._steps_done, micro_batch.number))
             self.objective.backward(micro_batch)
-        parameters = list(self.objective.model.trainable_parameters().values())
+        parameters = [p for p in self.objective.model.trainable_parameters().values() if p.requires_grad]
         self.collective.sum_gradients(parameters)
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.optimizer.max_grad_norm)
         if not torch.isfinite(norm):
