@@ -41,7 +41,7 @@ class PolicyConfig(BackboneConfig):
     head_training: Literal["lora", "full"] = "lora"
     """How the extra heads 2..K are trained."""
     head_warmup_steps: NonNegativeInt = 0
-    """Optimizer steps at the start over which the trunk stays frozen, while copied heads learn to look further ahead."""
+    """Optimizer steps at the start over which the trunk stays frozen, while copied heads learn to look ahead."""
     trunk_gradient: Literal["joint", "detached"] = "joint"
     """Whether heads 2..K send gradients into the trunk."""
 
