@@ -13,11 +13,16 @@ from wmtp_ray.storage.runs import RunDirectory, run_path
 
 
 def quickstart_summary(root: Path, name: str) -> Group:
-    """Critic, losses, weights and cost of the finished runs `name` under `root`."""
+    """Critic, losses, weights, cost, pass@k of the finished runs `name` under `root`, and where the report is."""
     critic, baseline, weighted = (_result(root, job, name) for job in ("critic", "baseline", "verifiable"))
     stages = {"critic": critic, "baseline": baseline, "verifiable": weighted}
     return Group(
-        _critic_table(critic), _loss_table(baseline, weighted), _weight_table(weighted), _cost_table(stages)
+        _critic_table(critic),
+        _loss_table(baseline, weighted),
+        _weight_table(weighted),
+        _cost_table(stages),
+        _pass_table(_result(root, "evaluate", name)),
+        f"report: {run_path(root, 'evaluate', name) / 'report.html'}",
     )
 
 
@@ -68,6 +73,23 @@ def _weight_table(weighted: dict[str, Any]) -> Table:
     for column in columns:
         table.add_column(column, justify="right")
     table.add_row(*(f"{after[key]:.3f}" for key in columns.values()))
+    return table
+
+
+def _pass_table(evaluation: dict[str, Any]) -> Table:
+    """pass@k in percent with the 95% bootstrap interval over problems."""
+    rows = evaluation["rows"]
+    table = Table(title="pass@k in percent, 95% bootstrap interval over problems", title_justify="left")
+    for column in ("benchmark", "model", "problems", *(f"pass@{k}" for k in rows[0]["pass_at_k"])):
+        table.add_column(column, justify="left" if column in ("benchmark", "model") else "right")
+    for row in rows:
+        estimates = [
+            f"{100 * e['mean']:.1f} ({100 * e['low']:.1f} to {100 * e['high']:.1f})"
+            for e in row["pass_at_k"].values()
+        ]
+        table.add_row(
+            row["benchmark"], row["model"], f"{row['problems']}/{row['problems_total']}", *estimates
+        )
     return table
 
 
