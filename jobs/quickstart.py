@@ -35,7 +35,7 @@ from wmtp_ray.config.run import StorageConfig
 from wmtp_ray.errors import WMTPError
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-STAGES = {"prepare": 2, "critic": 5, "baseline": 3, "verifiable": 3, "evaluate": 5}
+STAGES = {"prepare": 3, "critic": 4, "baseline": 2, "verifiable": 2, "evaluate": 5}
 """Stages in order, each with its minutes on 2 cores (for the time left that is shown)."""
 LOGICAL_CPUS = 4
 """More than the machine has, so that read tasks find a place beside workers and critics that wait."""
