@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wmtp_ray.errors import DataError
-from wmtp_ray.evaluation.pass_at_k import pass_at_k, pass_at_k_per_problem
+from wmtp_ray.evaluation.estimator import pass_at_k, pass_at_k_per_problem
 from wmtp_ray.evaluation.samples import JudgedSample
 from wmtp_ray.evaluation.statistics import bootstrap_mean, paired_difference
 from wmtp_ray.evaluation.table import result_table

@@ -13,7 +13,7 @@ from typing import Any, get_args
 import numpy as np
 
 from wmtp_ray.errors import DataError
-from wmtp_ray.evaluation.pass_at_k import pass_at_k_per_problem
+from wmtp_ray.evaluation.estimator import pass_at_k_per_problem
 from wmtp_ray.evaluation.samples import JudgedSample
 from wmtp_ray.evaluation.statistics import Estimate, bootstrap_mean, paired_difference
 from wmtp_ray.evaluation.verify import Status

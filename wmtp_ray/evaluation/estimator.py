@@ -9,24 +9,21 @@ import numpy as np
 from wmtp_ray.errors import DataError
 
 
-def pass_at_k(num_samples: int, num_passed: int, k: int) -> float:
+def pass_at_k(n: int, c: int, k: int) -> float:
     """1 − C(n−c, k) / C(n, k) of one problem, as a product that cannot overflow.
 
     C(n−c, k) / C(n, k) = Π_{i=n−c+1..n} (1 − k/i)  (Chen et al. 2021, arXiv 2107.03374).
     Example: n = 5, c = 1, k = 2: 1 − C(4, 2)/C(5, 2) = 1 − 6/10 = 0.4.
 
-    Raises `DataError` where k > n: the estimate does not exist, and taking n for k would overstate nothing
-    but confuse.
+    `n` samples were drawn, `c` of them passed. Raises `DataError` where k > n: the estimate does not exist.
     """
-    if not 0 <= num_passed <= num_samples:
-        raise DataError(f"{num_passed} of {num_samples} samples passed: impossible counts")
-    if not 1 <= k <= num_samples:
-        raise DataError(
-            f"pass@{k} needs at least {k} samples per problem and there are {num_samples}; sample more"
-        )
-    if num_samples - num_passed < k:
+    if not 0 <= c <= n:
+        raise DataError(f"{c} of {n} samples passed: impossible counts")
+    if not 1 <= k <= n:
+        raise DataError(f"pass@{k} needs at least {k} samples per problem and there are {n}; sample more")
+    if n - c < k:
         return 1.0
-    return float(1.0 - np.prod(1.0 - k / np.arange(num_samples - num_passed + 1, num_samples + 1)))
+    return float(1.0 - np.prod(1.0 - k / np.arange(n - c + 1, n + 1)))
 
 
 def pass_at_k_per_problem(num_samples: Sequence[int], num_passed: Sequence[int], k: int) -> np.ndarray:
