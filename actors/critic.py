@@ -28,7 +28,9 @@ class CriticActor:
         self._directory, self._models = Path(directory), Path(models)
         self._cache = ray.get_actor(cache)  # by name: a handle would not survive this actor's own restart
         self._device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
-        self._scorer = f"{read_manifest(self._directory, KIND).fingerprint}/transformers/{self._device.type}"
+        self._scorer = (
+            f"{read_manifest(self._directory, KIND).fingerprint}/transformers-sdpa/{self._device.type}"
+        )
         self._model: ValueModel | None = None
         self._forwards = 0
 
