@@ -18,6 +18,7 @@ def random_index(num_problems: int, num_rows: int, seed: int = 0, longest: int =
         problem_ids=pa.array([f"p{i}" for i in range(num_problems)]),
         split=(rng.random(num_problems) < 0.2).astype(np.int8),
         difficulty=rng.integers(0, 30, num_problems).astype(np.int32),
+        cf_rating=np.zeros(num_problems, dtype=np.int32),
         tags=pa.array([[]] * num_problems, pa.list_(pa.string())),
         row_problem=row_problem,
         row_correct=rng.random(num_rows) < 0.5,

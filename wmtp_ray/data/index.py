@@ -47,6 +47,8 @@ class ProblemIndex:
     """[P] int8, position in `SPLITS`"""
     difficulty: np.ndarray
     """[P] int32, 0 = unknown"""
+    cf_rating: np.ndarray
+    """[P] int32, rating at Codeforces, 0 = unknown"""
     tags: pa.ListArray
     """[P] lists of strings"""
     row_problem: np.ndarray

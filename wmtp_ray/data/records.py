@@ -59,7 +59,7 @@ class Solution:
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem with its labelled solutions. `difficulty` 0 = unknown."""
+    """One problem with its labelled solutions. `difficulty` and `cf_rating` (of Codeforces): 0 = unknown."""
 
     problem_id: str
     instruction: str
@@ -67,6 +67,7 @@ class Problem:
     input: str = ""
     split: str = "train"
     difficulty: int = 0
+    cf_rating: int = 0
     tags: tuple[str, ...] = ()
     tests: Tests | None = None
 

@@ -112,6 +112,7 @@ class SolutionStore:
             problem_ids=pa.concat_arrays(problems["problem_id"].chunks),
             split=column(problems, "split"),
             difficulty=column(problems, "difficulty"),
+            cf_rating=column(problems, "cf_rating"),
             tags=pa.concat_arrays(problems["tags"].chunks),
             row_problem=column(rows, "problem"),
             row_correct=column(rows, "is_correct"),

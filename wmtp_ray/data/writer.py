@@ -22,7 +22,7 @@ from wmtp_ray.storage.manifest import MANIFEST_NAME, write_manifest
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-LAYOUT = 1
+LAYOUT = 2
 """Version of the files below; a store of another layout is refused."""
 
 ROW_TEXT = pa.schema(
@@ -43,6 +43,7 @@ PROBLEM_INDEX = pa.schema(
         ("problem_id", pa.string()),
         ("split", pa.int8()),
         ("difficulty", pa.int32()),
+        ("cf_rating", pa.int32()),
         ("tags", pa.list_(pa.string())),
     ]
 )
@@ -201,7 +202,11 @@ class StoreWriter:
         tests = problem.tests.to_json() if problem.tests else None
         self._problem_text.append(problem.instruction, problem.input, tests)
         self._problem_index.append(
-            problem.problem_id, SPLITS.index(problem.split), problem.difficulty, list(problem.tags)
+            problem.problem_id,
+            SPLITS.index(problem.split),
+            problem.difficulty,
+            problem.cf_rating,
+            list(problem.tags),
         )
         for solution, tokens, targets in zip(problem.solutions, item.tokens, item.targets, strict=True):
             start, end = solution.mutated_span or (None, None)
