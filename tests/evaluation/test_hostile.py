@@ -13,7 +13,7 @@ import pytest
 
 from tests.evaluation.hostile import C_LIBRARY, PROBES, QUICK, SLOW
 from wmtp_ray.data.records import Case, Tests
-from wmtp_ray.evaluation.sandbox import Limits
+from wmtp_ray.evaluation.limits import Limits
 from wmtp_ray.evaluation.verify import verify
 
 CALL = Tests("call", cases=(Case("f(1)", "2"), Case("f(41)", "42")))

@@ -13,7 +13,7 @@ from wmtp_ray.data.records import Case, Tests
 from wmtp_ray.errors import DataError
 from wmtp_ray.evaluation.benchmarks import humaneval
 from wmtp_ray.evaluation.exchange import NotPlain, decode, encode
-from wmtp_ray.evaluation.sandbox import Limits
+from wmtp_ray.evaluation.limits import Limits
 from wmtp_ray.evaluation.verify import equal, verify, verify_many
 
 PLAIN = st.recursive(

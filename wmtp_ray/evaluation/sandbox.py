@@ -10,7 +10,9 @@ unprivileged user, found by a probe:
   bind root).
 - `user_namespace`: an ordinary user with user namespaces, the usual case of a workstation.
 
-A root user without the right to mount is refused: its sandboxes would have no process limit.
+A root user without the right to mount is refused: its sandboxes would have no process limit. Where a control group can
+be made (`cgroup`), memory and processes of a sandbox are limited together; elsewhere there are so few processes that
+their limits add up to the total. `probe` tries whether all of it holds.
 """
 
 from __future__ import annotations
@@ -18,7 +20,6 @@ from __future__ import annotations
 import functools
 import itertools
 import marshal
-import math
 import os
 import selectors
 import shutil
@@ -32,43 +33,14 @@ from typing import IO, Any, Literal
 
 from wmtp_ray.errors import SandboxError
 from wmtp_ray.evaluation import exchange, inside
+from wmtp_ray.evaluation.cgroup import Cgroup, make_cgroup
+from wmtp_ray.evaluation.limits import Limits
 from wmtp_ray.evaluation.seccomp import filter_program
 
 Isolation = Literal["root", "user_namespace"]
 _USER_BASE = 1_500_000_000
 _STDERR_BYTES = 1 << 16
 _counter = itertools.count()
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one run of a program may use. CPU time is the limit that should bind: it does not depend on the
-    machine's load."""
-
-    cpu_seconds: float = 5.0
-    """Rounded up to whole seconds; per process."""
-    wall_seconds: float = 20.0
-    memory_mb: int = 1024
-    """Address space per process."""
-    processes: int = 16
-    """Processes and threads."""
-    open_files: int = 64
-    file_mb: int = 16
-    """Largest file, and the size of the private /tmp."""
-    output_mb: int = 16
-    """Standard output (results included); more ends the run."""
-
-    def rlimits(self) -> dict[str, tuple[int, int]]:
-        cpu = math.ceil(self.cpu_seconds)
-        space, file = self.memory_mb << 20, self.file_mb << 20
-        return {
-            "RLIMIT_CPU": (cpu, cpu + 1),
-            "RLIMIT_AS": (space, space),
-            "RLIMIT_FSIZE": (file, file),
-            "RLIMIT_NOFILE": (self.open_files, self.open_files),
-            "RLIMIT_NPROC": (self.processes, self.processes),
-            "RLIMIT_CORE": (0, 0),
-        }
 
 
 @dataclass(frozen=True)
@@ -81,6 +53,8 @@ class Outcome:
     stderr: bytes
     timed_out: bool
     output_exceeded: bool
+    memory_exceeded: bool
+    """All processes together needed more than the total."""
     seconds: float
 
 
@@ -196,6 +170,7 @@ class Running:
 
     process: subprocess.Popen[bytes]
     started_at: float
+    cgroup: Cgroup | None
     stdout: bytearray = field(default_factory=bytearray)
     stderr: bytearray = field(default_factory=bytearray)
 
@@ -225,7 +200,8 @@ def start(
     kind = kind or isolation()
     number = next(_counter)
     user = _USER_BASE + os.getpid() % 400_000 * 1000 + number % 1000 if kind == "root" else None
-    content = marshal.dumps({**task, "limits": limits.rlimits(), "user": user})
+    cgroup = make_cgroup(limits)
+    content = marshal.dumps({**task, "limits": limits.rlimits(cgroup is not None), "user": user})
     with (
         _memory_file(content) as task_file,
         _memory_file(filter_program() or b"") as calls,
@@ -233,15 +209,16 @@ def start(
     ):
         bwrap, *arguments = _command(kind, limits.file_mb)
         filtered = ("--seccomp", str(calls.fileno())) if filter_program() else ()
+        command = [bwrap, *filtered, *arguments, _interior(), str(task_file.fileno())]
         process = subprocess.Popen(
-            [bwrap, *filtered, *arguments, _interior(), str(task_file.fileno())],
+            cgroup.entering(command) if cgroup else command,
             stdin=given,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             pass_fds=(task_file.fileno(), calls.fileno(), *pass_fds),
             env={},
         )
-    return Running(process, time.monotonic())
+    return Running(process, time.monotonic(), cgroup)
 
 
 def finish(running: list[Running], limits: Limits) -> list[Outcome]:
@@ -293,6 +270,9 @@ def _outcome(one: Running, timed_out: bool, exceeded: bool) -> Outcome:
         while len(sink) < _STDERR_BYTES and (chunk := _read_rest(stream.fileno())):
             sink += chunk
         stream.close()
+    memory_exceeded = one.cgroup is not None and one.cgroup.ran_out_of_memory()
+    if one.cgroup is not None:
+        one.cgroup.remove()
     return Outcome(
         started=inside.READY in one.stderr,
         exit_code=128 - code if code < 0 else code,
@@ -300,6 +280,7 @@ def _outcome(one: Running, timed_out: bool, exceeded: bool) -> Outcome:
         stderr=bytes(one.stderr.replace(inside.READY, b"", 1)),
         timed_out=timed_out,
         output_exceeded=exceeded,
+        memory_exceeded=memory_exceeded,
         seconds=time.monotonic() - one.started_at,
     )
 

@@ -37,7 +37,8 @@ from wmtp_ray.data.records import Tests
 from wmtp_ray.errors import DataError
 from wmtp_ray.evaluation import sandbox
 from wmtp_ray.evaluation.exchange import decode
-from wmtp_ray.evaluation.sandbox import Limits, Outcome
+from wmtp_ray.evaluation.limits import Limits
+from wmtp_ray.evaluation.sandbox import Outcome
 
 Status = Literal["passed", "wrong_answer", "error", "syntax_error", "timeout", "memory", "sandbox_fault"]
 FLOAT_TOLERANCE = 1e-6
@@ -204,6 +205,8 @@ def _cause(outcome: Outcome, otherwise: str) -> tuple[Status, str]:
         return "timeout", "wall time limit"
     if outcome.output_exceeded:
         return "error", "output limit"
+    if outcome.memory_exceeded:
+        return "memory", "out of memory, all processes together"
     if outcome.exit_code in (128 + 24, 128 + 9):
         return "timeout", "CPU time limit"
     if last_line.startswith("MemoryError"):

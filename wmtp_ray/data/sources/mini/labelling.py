@@ -21,7 +21,7 @@ from wmtp_ray.data.sources.mini.mutation import Mutant, mutants
 from wmtp_ray.data.sources.mini.rewrites import shape, variants
 from wmtp_ray.data.sources.mini.spec import MiniProblem
 from wmtp_ray.errors import DataError, InfraError
-from wmtp_ray.evaluation.sandbox import Limits
+from wmtp_ray.evaluation.limits import Limits
 from wmtp_ray.evaluation.verify import Verdict, verify
 
 BASES = 10
