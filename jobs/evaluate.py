@@ -28,7 +28,6 @@ from wmtp_ray.evaluation.outcome import outcome_text, read_outcome, write_outcom
 from wmtp_ray.evaluation.progress import EvaluationProgress
 from wmtp_ray.evaluation.report import ReportContent, render_report
 from wmtp_ray.evaluation.samples import SampleLog
-from wmtp_ray.evaluation.sampling import Decoding
 from wmtp_ray.evaluation.table import ResultTable, result_table
 from wmtp_ray.evaluation.training_runs import read_training_run
 from wmtp_ray.storage.runs import RunDirectory
@@ -53,14 +52,14 @@ def run(config: EvaluateJobConfig, flags: Flags) -> None:
     )
     work = plan.missing(log)
     if work:
-        decoding = Decoding(config.decoding.temperature, config.decoding.top_p, config.decoding.max_tokens)
         progress = EvaluationProgress(len(log.samples), plan.num_samples)
         with connected(logical_cpus(config)):
-            draw_and_judge(work, plan.tasks, decoding, config.engine, config.judge, log, progress)
+            draw_and_judge(work, plan.tasks, config.engine, config.judge, log, progress, _show_sandbox)
     log.close()
     table = result_table(
         log.samples,
         models=[model.name for model in plan.models],
+        temperatures=config.decoding.temperatures,
         problems={b.name: [task.problem_id for task in b.tasks] for b in plan.benchmarks},
         totals={b.name: b.total for b in plan.benchmarks},
         samples_per_problem=config.decoding.samples_per_problem,
@@ -87,6 +86,10 @@ def _write_report(
         config.report.title, table, plan.benchmarks, log.samples, runs, facts, dump_yaml(config)
     )
     run.write("report.html", render_report(content))
+
+
+def _show_sandbox(offered: str) -> None:
+    console.print(f"sandbox: {offered}")
 
 
 def _show(run: RunDirectory, table: ResultTable) -> None:

@@ -66,6 +66,7 @@ def sample(model: str, problem: str, number: int, status: str = "passed", cut: b
     """A judged sample with little in it."""
     return JudgedSample(
         model=model,
+        temperature=0.2,
         benchmark="b",
         problem_id=problem,
         sample=number,
@@ -84,6 +85,7 @@ def table(samples: list[JudgedSample], ks: tuple[int, ...] = (1, 2)):
     return result_table(
         samples,
         models=["base", "new"],
+        temperatures=[0.2],
         problems={"b": ["p", "q"]},
         totals={"b": 7},
         samples_per_problem=2,

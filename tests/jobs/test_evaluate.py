@@ -95,7 +95,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_models_are_sampled_judged_and_compared_and_a_killed_evaluation_goes_on(root: Path) -> None:
     run = root / "runs" / "evaluate-tiny"
     run.mkdir(parents=True)
-    there = JudgedSample("new", "mini", "p1", 0, "def f(x): return x + 1", 9, False, "passed", "", 1, 1, 0.1)
+    there = JudgedSample(
+        "new", 1.0, "mini", "p1", 0, "def f(x): return x + 1", 9, False, "passed", "", 1, 1, 0.1
+    )
     (run / "samples.jsonl").write_text(json.dumps(asdict(there)) + '\n{"model": "new", "bench')
     config = root / "evaluate.yaml"
     config.write_text(yaml.safe_dump(content(root)))

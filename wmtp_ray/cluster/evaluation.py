@@ -21,9 +21,9 @@ from actors.verifier import VerifierActor
 from wmtp_ray.config.evaluate import EngineConfig, JudgeConfig
 from wmtp_ray.errors import InfraError, WMTPError
 from wmtp_ray.evaluation.benchmarks import Task
+from wmtp_ray.evaluation.limits import Limits
 from wmtp_ray.evaluation.samples import JudgedSample, SampleLog
 from wmtp_ray.evaluation.sampling import Completion, Decoding, Request
-from wmtp_ray.evaluation.sandbox import Limits
 from wmtp_ray.evaluation.verify import Verdict
 
 JUDGED_AHEAD = 64
@@ -36,6 +36,7 @@ class Draw:
 
     model: str
     adapter: str | None
+    decoding: Decoding
     requests: tuple[Request, ...]
 
 
@@ -66,19 +67,22 @@ class _Stream:
 def draw_and_judge(
     work: Sequence[EngineWork],
     tasks: dict[tuple[str, str], Task],
-    decoding: Decoding,
     engine: EngineConfig,
     judge: JudgeConfig,
     log: SampleLog,
     on_sample: Callable[[JudgedSample], None],
+    on_sandbox: Callable[[str], None],
 ) -> None:
     """Do all `work` and append every judged sample to `log`. `tasks` by (benchmark, problem id).
+    `on_sandbox` is told what the verifiers' machines offer, before any engine loads.
 
     Raises `InfraError` where an engine dies more often than `engine.max_restarts`, `SandboxError` where a
     verifier's machine cannot isolate, `DataError` for a prompt that no engine can take.
     """
-    evaluation = _Evaluation(tasks, decoding, engine, judge, log, on_sample)
+    evaluation = _Evaluation(tasks, engine, judge, log, on_sample)
     try:
+        for offered in evaluation.protections():
+            on_sandbox(offered)
         evaluation.run(work)
     finally:
         evaluation.close()
@@ -88,29 +92,27 @@ class _Evaluation:
     def __init__(
         self,
         tasks: dict[tuple[str, str], Task],
-        decoding: Decoding,
         engine: EngineConfig,
         judge: JudgeConfig,
         log: SampleLog,
         on_sample: Callable[[JudgedSample], None],
     ) -> None:
-        self._tasks, self._decoding, self._engine = tasks, decoding, engine
+        self._tasks, self._engine = tasks, engine
         self._log, self._on_sample = log, on_sample
-        limits = Limits(judge.cpu_seconds, judge.wall_seconds, judge.memory_mb)
+        limits = Limits(
+            judge.cpu_seconds, judge.wall_seconds, judge.memory_mb, judge.total_memory_mb, judge.processes
+        )
         self._verifiers: list[Any] = [
             ray.remote(VerifierActor)
             .options(num_cpus=judge.cpus_per_actor, max_restarts=-1, max_task_retries=3)
-            .remote(limits, judge.fault_retries)
+            .remote(limits, judge.fault_retries, judge.isolation)
             for _ in range(judge.actors)
         ]
         self._turn = 0
-        self._judging: dict[ray.ObjectRef, tuple[str, Completion]] = {}
+        self._judging: dict[ray.ObjectRef, tuple[Draw, Completion]] = {}
         self._streams: dict[Any, _Stream] = {}
 
     def run(self, work: Sequence[EngineWork]) -> None:
-        _get(
-            self._verifiers[0].isolation.remote()
-        )  # a machine that cannot isolate is found before the engines load
         for one in work:
             stream = _Stream(one, self._engine.max_restarts)
             self._start(stream)
@@ -123,6 +125,11 @@ class _Evaluation:
                     self._advance(item)
                 else:
                     self._record(item)
+
+    def protections(self) -> list[str]:
+        """What the verifiers' machines offer, each once; `SandboxError` where it is less than required."""
+        offered = [verifier.protection.remote() for verifier in self._verifiers]
+        return list(dict.fromkeys(str(_get(one)) for one in offered))
 
     def close(self) -> None:
         for actor in (*self._verifiers, *(stream.actor for stream in self._streams.values())):
@@ -140,7 +147,7 @@ class _Evaluation:
         if not again:
             stream.missing = {(r.benchmark, r.problem_id, r.sample): r for r in stream.draw.requests}
         sample = stream.actor.sample.options(num_returns="streaming")
-        completions = sample.remote(list(stream.missing.values()), self._decoding, stream.draw.adapter)
+        completions = sample.remote(list(stream.missing.values()), stream.draw.decoding, stream.draw.adapter)
         self._streams[completions] = stream
 
     def _advance(self, completions: Any) -> None:
@@ -166,7 +173,7 @@ class _Evaluation:
         verifier = self._verifiers[self._turn % len(self._verifiers)]
         self._turn += 1
         verdict = verifier.judge.remote(task.program(completion.text), task.tests)
-        self._judging[verdict] = (stream.draw.model, completion)
+        self._judging[verdict] = (stream.draw, completion)
 
     def _replace(self, stream: _Stream, error: RayActorError | InfraError) -> None:
         reason = str(error).strip().splitlines()[-1]
@@ -186,10 +193,11 @@ class _Evaluation:
         self._ask(stream, again=True)
 
     def _record(self, reference: ray.ObjectRef) -> None:
-        model, completion = self._judging.pop(reference)
+        draw, completion = self._judging.pop(reference)
         verdict: Verdict = _get(reference)
         sample = JudgedSample(
-            model=model,
+            model=draw.model,
+            temperature=draw.decoding.temperature,
             benchmark=completion.benchmark,
             problem_id=completion.problem_id,
             sample=completion.sample,

@@ -15,8 +15,7 @@ from wmtp_ray.data.store import SolutionStore
 from wmtp_ray.errors import ConfigError, ModelError
 from wmtp_ray.evaluation.benchmarks import Benchmark, Task, humaneval, stored_problems
 from wmtp_ray.evaluation.samples import SampleLog
-from wmtp_ray.evaluation.sampling import Request, request_seed
-from wmtp_ray.evaluation.sandbox import isolation
+from wmtp_ray.evaluation.sampling import Decoding, Request, request_seed
 from wmtp_ray.models import model_fingerprint, resolve_model
 from wmtp_ray.storage import verify_manifest
 from wmtp_ray.storage.manifest import sha256_of_file
@@ -49,7 +48,8 @@ class EvaluationPlan:
     @property
     def num_samples(self) -> int:
         """Samples of all models together."""
-        return len(self.models) * len(self.tasks) * self.config.decoding.samples_per_problem
+        d = self.config.decoding
+        return len(self.models) * len(d.temperatures) * len(self.tasks) * d.samples_per_problem
 
     def missing(self, log: SampleLog) -> list[EngineWork]:
         """What `log` does not have yet."""
@@ -65,11 +65,12 @@ class EvaluationPlan:
         """What the numbers depend on, for the table's readers."""
         d, config = self.config.decoding, self.config
         facts = {
-            "decoding": f"{d.samples_per_problem} samples per problem at temperature {d.temperature:g}, "
-            f"top_p {d.top_p:g}, at most {d.max_tokens} tokens",
+            "decoding": f"{d.samples_per_problem} samples per problem at temperature "
+            f"{', '.join(f'{t:g}' for t in d.temperatures)}, top_p {d.top_p:g}, at most {d.max_tokens} tokens",
             "seed": str(config.seed),
             "engine": f"vLLM, {config.engine.dtype}",
-            "judge": f"bubblewrap as {isolation()}, {config.judge.cpu_seconds:g} s of CPU, {config.judge.memory_mb} MB",
+            "judge": f"bubblewrap, {config.judge.isolation} or refused, {config.judge.cpu_seconds:g} s of CPU, "
+            f"{config.judge.memory_mb} MB",
             "code": commit(),
         }
         facts |= {
@@ -179,9 +180,15 @@ def engine_work(
         )
         for part in range(settings.actors_per_model):
             draws = [
-                Draw(model.name, None if model.adapter is None else str(model.adapter), requests)
+                Draw(
+                    model.name,
+                    None if model.adapter is None else str(model.adapter),
+                    Decoding(temperature, config.decoding.top_p, config.decoding.max_tokens),
+                    requests,
+                )
                 for model in members
-                if (requests := _requests(config, model.name, benchmarks, log, part))
+                for temperature in config.decoding.temperatures
+                if (requests := _requests(config, model.name, temperature, benchmarks, log, part))
             ]
             if draws:
                 work.append(EngineWork(engine, tuple(draws)))
@@ -189,7 +196,12 @@ def engine_work(
 
 
 def _requests(
-    config: EvaluateJobConfig, model: str, benchmarks: list[Benchmark], log: SampleLog, part: int
+    config: EvaluateJobConfig,
+    model: str,
+    temperature: float,
+    benchmarks: list[Benchmark],
+    log: SampleLog,
+    part: int,
 ) -> tuple[Request, ...]:
     return tuple(
         Request(
@@ -204,5 +216,5 @@ def _requests(
         for number, task in enumerate(benchmark.tasks)
         if number % config.engine.actors_per_model == part
         for sample in range(config.decoding.samples_per_problem)
-        if (model, benchmark.name, task.problem_id, sample) not in log
+        if (model, temperature, benchmark.name, task.problem_id, sample) not in log
     )

@@ -72,7 +72,8 @@ class DecodingConfig(Section):
 
     samples_per_problem: PositiveInt = 20
     k: tuple[PositiveInt, ...] = (1, 5, 10, 20)
-    temperature: NonNegativeFloat = 0.2
+    temperature: NonNegativeFloat | Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)] = 0.2
+    """One, or several: each is a row of the table, drawn with the same seeds."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_tokens: PositiveInt = 512
     tuned_on_reported_split: bool = False
@@ -86,11 +87,18 @@ class DecodingConfig(Section):
                 f"k = {max(self.k)} needs as many samples, samples_per_problem = {self.samples_per_problem}; "
                 "raise it or lower k"
             )
-        if self.temperature == 0 and self.samples_per_problem > 1:
+        if 0 in self.temperatures and self.samples_per_problem > 1:
             raise ValueError(
                 f"temperature = 0 gives {self.samples_per_problem} equal samples; set samples_per_problem = 1, k = [1]"
             )
+        if len(set(self.temperatures)) < len(self.temperatures):
+            raise ValueError(f"temperature = {list(self.temperatures)} names one twice; leave it out")
         return self
+
+    @property
+    def temperatures(self) -> tuple[float, ...]:
+        """All of them."""
+        return self.temperature if isinstance(self.temperature, tuple) else (self.temperature,)
 
 
 class EngineConfig(Section):
@@ -121,8 +129,26 @@ class JudgeConfig(Section):
     cpu_seconds: PositiveFloat = 5.0
     wall_seconds: PositiveFloat = 30.0
     memory_mb: PositiveInt = 1024
+    """Of one process."""
+    total_memory_mb: PositiveInt = 2048
+    """Of all processes of a program together, with its files. Where no control group can count it, a program
+    has only as many processes as fit."""
+    processes: PositiveInt = 16
+    """Processes and threads of a program."""
+    isolation: Literal["strict", "partial"] = "strict"
+    """`strict`: refuse a machine on which a probe exceeds one of the limits or reaches what must be hidden;
+    `partial`: accept it, and name what does not hold."""
     fault_retries: NonNegativeInt = 3
     """How often a program is judged again after a fault of the sandbox, before the fault is reported."""
+
+    @model_validator(mode="after")
+    def _memory_fits(self) -> Self:
+        if self.total_memory_mb < self.memory_mb:
+            raise ValueError(
+                f"total_memory_mb = {self.total_memory_mb} is less than memory_mb = {self.memory_mb} of one process; "
+                "raise it"
+            )
+        return self
 
 
 class ReportConfig(Section):

@@ -39,7 +39,7 @@ def outcome_text(table: ResultTable) -> Group:
     """Both tables for a terminal."""
     ks = list(table.rows[0].pass_at_k)
     results = Table(
-        "benchmark", "model", *(f"pass@{k} %" for k in ks), "problems", "cut", box=None, pad_edge=False
+        "benchmark", "model", "T", *(f"pass@{k} %" for k in ks), "problems", "cut", box=None, pad_edge=False
     )
     for row in table.rows:
         problems = (
@@ -50,22 +50,26 @@ def outcome_text(table: ResultTable) -> Group:
         results.add_row(
             row.benchmark,
             row.model,
+            f"{row.temperature:g}",
             *map(_percent, row.pass_at_k.values()),
             problems,
             f"{row.cut} of {row.problems * row.samples_per_problem}",
         )
     if not table.differences:
         return Group(results)
-    differences = Table("benchmark", "difference", *(f"pass@{k} %" for k in ks), box=None, pad_edge=False)
+    differences = Table(
+        "benchmark", "difference", "T", *(f"pass@{k} %" for k in ks), box=None, pad_edge=False
+    )
     for d in table.differences:
         if d.k == ks[0]:
             same = [
                 e
                 for e in table.differences
-                if (e.benchmark, e.model, e.reference) == (d.benchmark, d.model, d.reference)
+                if (e.benchmark, e.temperature, e.model, e.reference)
+                == (d.benchmark, d.temperature, d.model, d.reference)
             ]
             cells = [_percent(e.estimate, signed=True) for e in same]
-            differences.add_row(d.benchmark, f"{d.model} − {d.reference}", *cells)
+            differences.add_row(d.benchmark, f"{d.model} − {d.reference}", f"{d.temperature:g}", *cells)
     return Group(results, "", differences, "In brackets: 95% bootstrap intervals over problems.")
 
 

@@ -31,8 +31,9 @@ class EvaluationProgress:
         if self._done == self._before:
             self._first = now  # engines load before it; the rate is that of sampling
         self._done += 1
-        self._judged[sample.model] += 1
-        self._passed[sample.model] += sample.status == "passed"
+        row = f"{sample.model} T={sample.temperature:g}"
+        self._judged[row] += 1
+        self._passed[row] += sample.status == "passed"
         every = 1.0 if self._console.is_terminal else LINE_EVERY_SECONDS
         if now - self._printed >= every or self._done == self._total:
             self._printed = now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -15,8 +16,10 @@ from wmtp_ray.evaluation.statistics import Estimate
 from wmtp_ray.evaluation.table import ResultTable, Row
 from wmtp_ray.evaluation.training_runs import TrainingRun, WeightedSample
 
-SHOWN_PROBLEMS = 40
-"""Problems of each benchmark whose first sample can be unfolded."""
+SHOWN_PROBLEMS = 200
+"""Problems of each benchmark, evenly spread, whose samples can be unfolded."""
+SHOWN_SAMPLES = 5
+"""Samples of one model for one of them."""
 HISTOGRAM_TOP = 3.0
 _STATUS = {
     "passed": "passed",
@@ -27,6 +30,11 @@ _STATUS = {
     "memory": "out of memory",
     "sandbox_fault": "sandbox fault",
 }
+_FILTER = (
+    "<p class=filter><label><input type=radio name=shown checked> all problems</label> "
+    "<label><input type=radio name=shown id=only-different> those on which models differ</label> "
+    "<label><input type=radio name=shown id=only-unsolved> those that none solved</label></p>"
+)
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,7 @@ def _results(table: ResultTable, facts: dict[str, str]) -> str:
     header = [
         "benchmark",
         "model",
+        "T",
         *(f"pass@{k}" for k in ks),
         "tests passed",
         "cut",
@@ -77,7 +86,7 @@ def _results(table: ResultTable, facts: dict[str, str]) -> str:
         "not passed, by cause",
     ]
     body = [
-        [row.benchmark, row.model]
+        [row.benchmark, row.model, f"{row.temperature:g}"]
         + [_interval(e) for e in row.pass_at_k.values()]
         + [_percent(row.cases_passed), _share(row.cut, row), f"{row.mean_tokens:.0f}", _causes(row)]
         for row in table.rows
@@ -87,7 +96,11 @@ def _results(table: ResultTable, facts: dict[str, str]) -> str:
         _figure(
             interval_chart(
                 {
-                    f"pass@{k}": {r.model: r.pass_at_k[k] for r in table.rows if r.benchmark == benchmark}
+                    f"pass@{k}": {
+                        f"{r.model}, T={r.temperature:g}": r.pass_at_k[k]
+                        for r in table.rows
+                        if r.benchmark == benchmark
+                    }
                     for k in ks
                 },
                 x_label="share of problems solved",
@@ -112,6 +125,7 @@ def _differences(table: ResultTable) -> str:
         [
             d.benchmark,
             f"{d.model} − {d.reference}",
+            f"{d.temperature:g}",
             f"pass@{d.k}",
             _interval(d.estimate, signed=True),
             "differs" if d.estimate.excludes_zero else "not shown to differ",
@@ -120,7 +134,7 @@ def _differences(table: ResultTable) -> str:
     ]
     return (
         "<h2>Paired differences</h2>"
-        + _table(["benchmark", "models", "", "difference", "at 95%"], body)
+        + _table(["benchmark", "models", "T", "", "difference", "at 95%"], body)
         + "<p class=note>In points of percent, on the same problems. An interval that holds 0 does not show a "
         "difference; several comparisons at 95% each are together less sure than 95%.</p>"
     )
@@ -182,28 +196,45 @@ def _tint(weight: float) -> str:
 
 
 def _samples(benchmarks: Sequence[Benchmark], samples: Sequence[JudgedSample]) -> str:
-    first = {(s.benchmark, s.problem_id, s.model): s for s in samples if s.sample == 0}
-    models = list(dict.fromkeys(s.model for s in samples))
-    parts = []
+    drawn: dict[tuple[str, str], dict[str, list[JudgedSample]]] = defaultdict(lambda: defaultdict(list))
+    for s in sorted(samples, key=lambda s: s.sample):
+        drawn[s.benchmark, s.problem_id][f"{s.model}, T={s.temperature:g}"].append(s)
+    parts = [_FILTER]
     for benchmark in benchmarks:
-        shown = benchmark.tasks[:SHOWN_PROBLEMS]
-        parts.append(f"<h3>{escape(benchmark.name)}: the first sample of {len(shown)} problems</h3>")
+        shown = benchmark.limited(SHOWN_PROBLEMS).tasks
+        parts.append(
+            f"<h3>{escape(benchmark.name)}: {len(shown)} problems, "
+            f"at most {SHOWN_SAMPLES} samples of each model</h3>"
+        )
         for task in shown:
-            answers = [first[benchmark.name, task.problem_id, model] for model in models]
-            marks = " ".join(f'<span class="mark {s.status}">{escape(s.model)}</span>' for s in answers)
+            rows = drawn[benchmark.name, task.problem_id]
+            rates = [sum(s.status == "passed" for s in row) / len(row) for row in rows.values()]
+            kind = "unsolved" if not any(rates) else "different" if len(set(rates)) > 1 else ""
             parts.append(
-                f"<details><summary>{escape(task.problem_id)} {marks}</summary><pre>{escape(task.prompt)}</pre>"
-                + "".join(_answer(sample) for sample in answers)
+                f"<details class='problem {kind}'><summary>{escape(task.problem_id)} "
+                + " ".join(_mark(name, row) for name, row in rows.items())
+                + f"</summary><pre>{escape(task.prompt)}</pre>"
+                + "".join(_row_of_samples(name, row) for name, row in rows.items())
                 + "</details>"
             )
     return f"<h2>Samples</h2>{''.join(parts)}"
+
+
+def _mark(name: str, row: Sequence[JudgedSample]) -> str:
+    passed = sum(s.status == "passed" for s in row)
+    style = "passed" if passed else Counter(s.status for s in row).most_common(1)[0][0]
+    return f'<span class="mark {style}">{escape(name)} {passed}/{len(row)}</span>'
+
+
+def _row_of_samples(name: str, row: Sequence[JudgedSample]) -> str:
+    return f"<details><summary>{escape(name)}</summary>{''.join(map(_answer, row[:SHOWN_SAMPLES]))}</details>"
 
 
 def _answer(sample: JudgedSample) -> str:
     cut = ", cut at the length limit" if sample.cut else ""
     detail = f": {sample.detail}" if sample.detail else ""
     return (
-        f"<h4>{escape(sample.model)}: {_STATUS[sample.status]}{cut}{escape(detail)}</h4>"
+        f"<h4>{sample.sample}: {_STATUS[sample.status]}{cut}{escape(detail)}</h4>"
         f"<pre>{escape(sample.text)}</pre>"
     )
 

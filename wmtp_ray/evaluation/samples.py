@@ -13,8 +13,8 @@ from wmtp_ray.errors import StorageError
 from wmtp_ray.evaluation.verify import Status
 from wmtp_ray.storage.manifest import write_bytes_atomically
 
-SampleKey: TypeAlias = tuple[str, str, str, int]
-"""(model, benchmark, problem id, number of the sample)."""
+SampleKey: TypeAlias = tuple[str, float, str, str, int]
+"""(model, temperature, benchmark, problem id, number of the sample)."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class JudgedSample:
     """One sample of one model with its verdict."""
 
     model: str
+    temperature: float
     benchmark: str
     problem_id: str
     sample: int
@@ -40,7 +41,7 @@ class JudgedSample:
     @property
     def key(self) -> SampleKey:
         """What there may be only one of."""
-        return self.model, self.benchmark, self.problem_id, self.sample
+        return self.model, self.temperature, self.benchmark, self.problem_id, self.sample
 
 
 class SampleLog:

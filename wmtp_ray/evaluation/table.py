@@ -7,7 +7,7 @@ import io
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any, get_args
 
 import numpy as np
@@ -22,6 +22,7 @@ _COLUMNS = (
     *(
         "model",
         "minus",
+        "temperature",
         "benchmark",
         "k",
         "value",
@@ -40,6 +41,7 @@ class Row:
     """One model on one benchmark."""
 
     model: str
+    temperature: float
     benchmark: str
     problems: int
     problems_total: int
@@ -56,10 +58,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Difference:
-    """pass@k of `model` − pass@k of `reference` on the same problems."""
+    """pass@k of `model` − pass@k of `reference` on the same problems, at the same temperature."""
 
     model: str
     reference: str
+    temperature: float
     benchmark: str
     k: int
     estimate: Estimate
@@ -88,14 +91,22 @@ class ResultTable:
         for row in self.rows:
             for k, e in row.pass_at_k.items():
                 writer.writerow(
-                    [row.model, "", row.benchmark, k, e.mean, e.low, e.high, row.problems, row.problems_total]
-                    + [row.samples_per_problem, row.cases_passed, row.cut, row.mean_tokens]
+                    [row.model, "", row.temperature, row.benchmark, k, e.mean, e.low, e.high]
+                    + [
+                        row.problems,
+                        row.problems_total,
+                        row.samples_per_problem,
+                        row.cases_passed,
+                        row.cut,
+                        row.mean_tokens,
+                    ]
                     + [row.counts.get(status, 0) for status in counted]
                 )
         for d in self.differences:
             e = d.estimate
             writer.writerow(
-                [d.model, d.reference, d.benchmark, d.k, e.mean, e.low, e.high, *[""] * (6 + len(counted))]
+                [d.model, d.reference, d.temperature, d.benchmark, d.k, e.mean, e.low, e.high]
+                + [""] * (6 + len(counted))
             )
         return text.getvalue()
 
@@ -104,6 +115,7 @@ def result_table(
     samples: Iterable[JudgedSample],
     *,
     models: Sequence[str],
+    temperatures: Sequence[float],
     problems: dict[str, Sequence[str]],
     totals: dict[str, int],
     samples_per_problem: int,
@@ -112,18 +124,18 @@ def result_table(
 ) -> ResultTable:
     """Aggregate `samples` of `models` on `problems` (ids of each benchmark, in order).
 
-    Every (model, problem) must have exactly `samples_per_problem` samples, else `DataError`. A sample with a
-    `sandbox_fault` says nothing about its model: its problem is estimated from the others, `DataError` if
-    fewer than k. The resamples of all models and benchmarks share `seed`, so that a difference and its two
-    rows agree.
+    Every (model, temperature, problem) must have exactly `samples_per_problem` samples, else `DataError`. A
+    sample with a `sandbox_fault` says nothing about its model: its problem is estimated from the others,
+    `DataError` if fewer than k. The resamples of all models and benchmarks share `seed`, so that a difference
+    and its two rows agree.
     """
-    drawn: dict[tuple[str, str, str], list[JudgedSample]] = defaultdict(list)
+    drawn: dict[tuple[str, float, str, str], list[JudgedSample]] = defaultdict(list)
     for sample in samples:
-        drawn[sample.model, sample.benchmark, sample.problem_id].append(sample)
+        drawn[sample.model, sample.temperature, sample.benchmark, sample.problem_id].append(sample)
     rows, per_problem = [], {}
     for benchmark, ids in problems.items():
-        for model in models:
-            groups = [drawn.pop((model, benchmark, problem), []) for problem in ids]
+        for temperature, model in product(temperatures, models):
+            groups = [drawn.pop((model, temperature, benchmark, problem), []) for problem in ids]
             for problem, group in zip(ids, groups, strict=True):
                 if len(group) != samples_per_problem:
                     raise DataError(
@@ -134,11 +146,12 @@ def result_table(
             numbers = [len(group) for group in judged]
             passed = [sum(s.status == "passed" for s in group) for group in judged]
             values = {k: pass_at_k_per_problem(numbers, passed, k) for k in ks}
-            per_problem[model, benchmark] = values
+            per_problem[model, temperature, benchmark] = values
             everything = [s for group in groups for s in group]
             rows.append(
                 Row(
                     model=model,
+                    temperature=temperature,
                     benchmark=benchmark,
                     problems=len(ids),
                     problems_total=totals[benchmark],
@@ -160,13 +173,14 @@ def result_table(
         Difference(
             model=later,
             reference=earlier,
+            temperature=t,
             benchmark=benchmark,
             k=k,
             estimate=paired_difference(
-                per_problem[later, benchmark][k], per_problem[earlier, benchmark][k], seed=seed
+                per_problem[later, t, benchmark][k], per_problem[earlier, t, benchmark][k], seed=seed
             ),
         )
-        for benchmark in problems
+        for benchmark, t in product(problems, temperatures)
         for earlier, later in combinations(models, 2)
         for k in ks
     )
