@@ -1,4 +1,4 @@
-"""What the README and `docs/` say is true: examples compute what is printed, commands exist and their options are valid."""
+"""What README and docs say is true: examples compute what is printed, commands exist and their options are valid."""
 
 from __future__ import annotations
 
