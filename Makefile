@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-slow lint bench lock clean
+.PHONY: help setup quickstart serve test test-slow lint bench lock clean
 
 PY := .venv/bin/python
 # One BLAS thread per process: Ray runs several processes on the cores.
@@ -15,6 +15,11 @@ setup: ## .venv from requirements/lock.txt (once: about 3 minutes, 5 GB; later: 
 quickstart: export RAY_AUTH_MODE ?= token
 quickstart: setup ## the whole main job on this machine: data, critic, baseline, weighted policy, table
 	@$(PY) -W ignore -m jobs.quickstart storage.root=$(CURDIR)/.wmtp
+
+# Anything of ServeCommandConfig: make serve SERVE='critic.run=mine listen.port=9000'
+serve: export RAY_AUTH_MODE ?= token
+serve: setup ## the quickstart's critic over HTTP, with its page, at http://localhost:8000
+	@$(PY) -W ignore -m serve storage.root=$(CURDIR)/.wmtp $(SERVE)
 
 test: setup ## the tests (at most 12 minutes on 2 cores)
 	@$(PY) -m pytest

@@ -164,7 +164,7 @@ def test_the_lock_is_complete_and_within_the_ranges() -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["help", "setup", "quickstart", "test", "test-slow", "lint", "bench", "clean"]
+    "target", ["help", "setup", "quickstart", "serve", "test", "test-slow", "lint", "bench", "clean"]
 )
 def test_the_makefile_offers_what_the_readme_promises(target: str) -> None:
     assert re.search(rf"^{target}:.*## .", (ROOT / "Makefile").read_text(), re.M)

@@ -1,0 +1,86 @@
+"""The deployment: one kind of replica that answers HTTP, batches by tokens and holds the critic."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from typing import Any
+
+from fastapi import FastAPI
+from ray import serve
+from ray.serve.context import _get_global_client
+
+from serve.api import build_api
+from serve.ray_measures import RayMeasures
+from serve.service import ScoringService
+from serve.tokens import BearerTokens
+from wmtp_ray.config.load import validate
+from wmtp_ray.config.serve import ServeConfig
+from wmtp_ray.errors import ConfigError
+
+logger = logging.getLogger("ray.serve")
+DRAIN_SECONDS = 120.0
+# Beyond what a replica takes at a time, the router queues; both are wide, since replicas refuse by tokens.
+MOST_OPEN = 512
+
+
+@serve.deployment(
+    name="critic",
+    max_ongoing_requests=MOST_OPEN,
+    max_queued_requests=2 * MOST_OPEN,
+    backpressure_config={"status_code": 503, "retry_after_s": 2},
+    graceful_shutdown_timeout_s=DRAIN_SECONDS,
+    graceful_shutdown_wait_loop_s=0.5,
+    health_check_period_s=5,
+    health_check_timeout_s=20,
+    ray_actor_options={"num_cpus": 1},
+)
+@serve.ingress()
+class CriticDeployment:
+    """A replica. Its `user_config` is a `ServeConfig`; a changed one (a new critic, say) is loaded beside the old one,
+    which answers until the swap."""
+
+    def __init__(self) -> None:
+        self._service = ScoringService(RayMeasures())
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        return build_api(self._service)
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Called by Serve before the first request and at every change of `user_config`."""
+        config = validate(ServeConfig, user_config, "user_config")
+        require_tokens(_get_global_client().http_config.host, BearerTokens.read(config.tokens))
+        await self._service.configure(config)
+        serving = self._service.serving
+        logger.info(
+            "serving critic %s (%s)", serving.critic.identity.version, serving.critic.identity.fingerprint
+        )
+
+    def check_health(self) -> None:
+        """Called by Serve; raises where the model's thread is gone or hangs, and Serve replaces the replica."""
+        self._service.check()
+
+
+def require_tokens(host: str | None, tokens: BearerTokens) -> None:
+    """`ConfigError` where the HTTP server is reachable from elsewhere and everyone could ask."""
+    if not tokens and not is_loopback(host):
+        raise ConfigError(
+            f"the HTTP server listens on {host}, beyond this machine, and there are no bearer tokens; set tokens.file "
+            "or the environment variable WMTP_SERVE_TOKENS, or listen on 127.0.0.1"
+        )
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether only this machine reaches a server that listens on `host`; None is a server without HTTP."""
+    if host is None or host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def critic_application(config: ServeConfig, **options: Any) -> serve.Application:
+    """The application, for `serve.run` or a config file; `options` are those of a deployment."""
+    user_config = config.model_dump(mode="json")
+    return CriticDeployment.options(user_config=user_config, **options).bind()

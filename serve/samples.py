@@ -1,0 +1,166 @@
+"""From the items of a request to samples as training tokenises them, and the text that each token stands for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from serve.critic import ServedCritic
+from serve.pieces import Pieces, pieces_of_ids, pieces_of_text
+from serve.problems import unusable
+from wmtp_ray.client.base64_arrays import decode_array
+from wmtp_ray.client.wire import InstructionItem, Item, PromptItem, TokenItem, ValuesRequest
+from wmtp_ray.config.serve import ServeLimitsConfig
+from wmtp_ray.data.prompt import (
+    TokenizedSample,
+    encode_text,
+    eos_id,
+    join_sample,
+    render_prompt,
+    tokenize_prompt,
+    with_bos,
+)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An item, ready to be scored. `response` is None for ids, whose text is decoded when it is needed."""
+
+    sample: TokenizedSample
+    response: str | None
+
+    def pieces(self, critic: ServedCritic) -> Pieces:
+        """Text and characters of the response tokens. The end of sequence has no character."""
+        ids = self.sample.token_ids[self.sample.response_start :].tolist()
+        if self.response is None:
+            return pieces_of_ids(critic.tokenizer, ids)
+        written = ids if self.sample.truncated else ids[:-1]
+        pieces = pieces_of_text(critic.tokenizer, self.response, len(written))
+        end = len(pieces.text)
+        extra = len(ids) - len(pieces.spans)
+        return Pieces(pieces.text, [*pieces.spans, *[(end, end)] * extra], [*pieces.texts, *[""] * extra])
+
+
+class Preparer:
+    """Tokenises with one critic's tokenizer under one configuration's limits; refusals are 422, with a pointer."""
+
+    def __init__(self, critic: ServedCritic, limits: ServeLimitsConfig) -> None:
+        self._critic, self._limits = critic, limits
+        self.item_tokens = min(critic.max_tokens, limits.item_tokens or critic.max_tokens)
+
+    def items(self, items: list[Item], truncate: bool) -> list[Prepared]:
+        """Every item of a request."""
+        self._require_few(len(items), "/items")
+        prepared = [
+            self._item(item, truncate, number, f"/items/{number}") for number, item in enumerate(items)
+        ]
+        self._require_short(prepared)
+        return prepared
+
+    def responses(self, instruction: str, input: str, responses: list[str], truncate: bool) -> list[Prepared]:
+        """Several responses to one instruction; its prompt is tokenised once."""
+        self._require_few(len(responses), "/responses")
+        prompt = tokenize_prompt(self._critic.tokenizer, render_prompt(instruction, input))
+        prepared = [
+            self._text(prompt, text, truncate, number, f"/responses/{number}")
+            for number, text in enumerate(responses)
+        ]
+        self._require_short(prepared)
+        return prepared
+
+    def rows(self, request: ValuesRequest) -> list[list[TokenizedSample]]:
+        """The packed rows of a micro-batch. Their tokens are counted with padding: that is what is computed."""
+        self._require_few(sum(map(len, request.rows)), "/rows")
+        rows: list[list[TokenizedSample]] = []
+        for r, row in enumerate(request.rows):
+            rows.append([])
+            for s, packed in enumerate(row):
+                pointer = f"/rows/{r}/{s}"
+                try:
+                    ids = decode_array(packed.token_ids, "<i4")
+                except ValueError as error:
+                    raise unusable(
+                        f"token_ids is not base64 of int32: {error}", f"{pointer}/token_ids"
+                    ) from None
+                rows[-1].append(self._ids(ids, packed.response_start, False, len(rows), pointer).sample)
+        widest = max(sum(len(s.token_ids) for s in row) for row in rows)
+        if widest * len(rows) > self._limits.request_tokens:
+            raise unusable(
+                f"{len(rows)} rows of {widest} tokens are more than the {self._limits.request_tokens} a request may "
+                "have; send smaller batches",
+                "/rows",
+            )
+        return rows
+
+    def _item(self, item: Item, truncate: bool, number: int, pointer: str) -> Prepared:
+        if isinstance(item, TokenItem):
+            ids = np.asarray(item.token_ids, dtype=np.int32)
+            return self._ids(ids, item.response_start, truncate, number, pointer)
+        if isinstance(item, InstructionItem):
+            text = render_prompt(item.instruction, item.input)
+        else:
+            assert isinstance(item, PromptItem)
+            text = item.prompt
+        tokenizer = self._critic.tokenizer
+        prompt = with_bos(tokenizer, encode_text(tokenizer, [text])[0])
+        return self._text(prompt, item.response, truncate, number, f"{pointer}/response")
+
+    def _text(self, prompt: list[int], response: str, truncate: bool, number: int, pointer: str) -> Prepared:
+        tokenizer = self._critic.tokenizer
+        ids = encode_text(tokenizer, [response])[0]
+        if not ids:
+            raise unusable("the response is empty; give at least one token", pointer)
+        self._require_fit(len(prompt), len(prompt) + len(ids) + 1, truncate, pointer)
+        sample = join_sample(
+            sample_id=number,
+            prompt_ids=prompt,
+            response_ids=ids,
+            eos=eos_id(tokenizer),
+            max_length=self.item_tokens,
+        )
+        return Prepared(sample, response)
+
+    def _ids(
+        self, ids: np.ndarray, response_start: int, truncate: bool, number: int, pointer: str
+    ) -> Prepared:
+        if len(ids) == 0 or ids.min() < 0 or ids.max() >= self._critic.vocabulary:
+            known = self._critic.vocabulary
+            raise unusable(f"token ids must be 0 to {known - 1}, and at least one", f"{pointer}/token_ids")
+        if response_start >= len(ids):
+            raise unusable(
+                f"response_start is {response_start} and there are {len(ids)} tokens; at least one must be response",
+                f"{pointer}/response_start",
+            )
+        self._require_fit(response_start, len(ids), truncate, f"{pointer}/token_ids")
+        truncated = len(ids) > self.item_tokens
+        return Prepared(TokenizedSample(number, ids[: self.item_tokens], response_start, truncated), None)
+
+    def _require_few(self, count: int, pointer: str) -> None:
+        if count > self._limits.items:
+            raise unusable(
+                f"{count} items are more than the {self._limits.items} a request may have; send several requests",
+                pointer,
+            )
+
+    def _require_fit(self, prompt_tokens: int, tokens: int, truncate: bool, pointer: str) -> None:
+        if prompt_tokens >= self.item_tokens:
+            raise unusable(
+                f"the prompt alone has {prompt_tokens} tokens and an item may have {self.item_tokens}; shorten it",
+                pointer,
+            )
+        if tokens > self.item_tokens and not truncate:
+            raise unusable(
+                f"the item has {tokens} tokens and may have {self.item_tokens}; shorten it, or cut it with truncate: "
+                "true",
+                pointer,
+            )
+
+    def _require_short(self, prepared: list[Prepared]) -> None:
+        tokens = sum(len(item.sample.token_ids) for item in prepared)
+        if tokens > self._limits.request_tokens:
+            raise unusable(
+                f"the items have {tokens} tokens together and a request may have {self._limits.request_tokens}; send "
+                "several requests",
+                "",
+            )

@@ -1,0 +1,214 @@
+"""What the operations answer, and what they refuse."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.serve.conftest import save_critic, served, service_config
+from wmtp_ray.client.wire import ProblemDocument, RankAnswer, ScoreAnswer
+
+CODE = "def add(a, b):\n    return a + b\n"
+ITEM = {"instruction": "Add two numbers.", "response": CODE}
+
+
+def ask(api: TestClient, items: list[Any], **options: Any) -> ScoreAnswer:
+    answer = api.post("/v1/score", json={"items": items, "options": options})
+    assert answer.status_code == 200, answer.text
+    return ScoreAnswer.model_validate_json(answer.content)
+
+
+def refused(api: TestClient, status: int, path: str = "/v1/score", **request: Any) -> ProblemDocument:
+    answer = api.post(path, **request)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = ProblemDocument.model_validate_json(answer.content)
+    assert problem.status == status
+    return problem
+
+
+def test_every_response_token_has_its_text_place_and_numbers(api: TestClient) -> None:
+    answer = ask(api, [ITEM])
+    (item,) = answer.items
+    assert item.response == CODE == "".join(token.piece for token in item.tokens)
+    assert [CODE[t.start : t.end] for t in item.tokens] == [t.piece for t in item.tokens]
+    assert len(item.tokens) == item.response_tokens
+    assert item.tokens[-1].token_id == 2  # the end of sequence: trained on, without a character
+    assert (item.tokens[-1].piece, item.tokens[-1].start) == ("", len(CODE))
+    assert item.mean_value == pytest.approx(sum(t.value for t in item.tokens) / len(item.tokens))
+    assert item.truncated is False
+    assert all(0.1 - 1e-6 <= t.weight <= 3 + 1e-6 for t in item.tokens)
+    assert len(answer.critic.fingerprint) == 64
+    assert answer.critic.version == answer.critic.fingerprint[:12]
+
+
+def test_items_of_all_kinds_are_the_same_sample(api: TestClient) -> None:
+    prompt = (
+        "Below is an instruction that describes a task. Write a response that appropriately completes the "
+        "request.\n\n### Instruction:\nAdd two numbers.\n\n### Response:\n"
+    )
+    by_instruction = ask(api, [ITEM]).items[0]
+    by_prompt = ask(api, [{"prompt": prompt, "response": CODE}]).items[0]
+    assert by_prompt == by_instruction
+
+
+def test_an_item_of_ids_is_scored_as_it_is(api: TestClient) -> None:
+    ids = [1, 504, 6, 81, 82, 83]
+    (item,) = ask(api, [{"token_ids": ids, "response_start": 2}]).items
+    assert [token.token_id for token in item.tokens] == ids[2:]
+    assert (item.prompt_tokens, item.response_tokens) == (2, 4)
+    assert item.prompt_value is not None
+    (unprompted,) = ask(api, [{"token_ids": ids, "response_start": 0}]).items
+    assert unprompted.prompt_value is None
+    assert unprompted.response_tokens == 6
+
+
+def test_what_shares_a_request_or_a_batch_does_not_change_values(api: TestClient) -> None:
+    alone = ask(api, [ITEM]).items[0]
+    others = [{"instruction": "x" * n, "response": "y = 1\n" * n} for n in (1, 5, 20)]
+    together = ask(api, [*others, ITEM]).items[3]
+    assert [t.value for t in together.tokens] == pytest.approx([t.value for t in alone.tokens], abs=1e-5)
+
+
+def test_statistics_given_reproduce_those_of_the_batch(api: TestClient) -> None:
+    own = ask(api, [ITEM, {**ITEM, "response": "pass\n"}])
+    statistics = own.statistics
+    given = ask(
+        api,
+        [ITEM, {**ITEM, "response": "pass\n"}],
+        statistics="given",
+        mean=statistics.mean,
+        std=statistics.std,
+    )
+    for one, other in zip(own.items, given.items, strict=True):
+        assert [t.weight for t in one.tokens] == pytest.approx([t.weight for t in other.tokens], abs=1e-6)
+
+
+def test_normalised_weights_average_one_and_the_end_may_weigh_one(api: TestClient) -> None:
+    item = ask(api, [ITEM], normalize="mean_one").items[0]
+    assert sum(t.weight for t in item.tokens) / len(item.tokens) == pytest.approx(1, abs=1e-5)
+    assert ask(api, [ITEM], eos_weight="one").items[0].tokens[-1].weight == 1
+
+
+def test_td_errors_are_differences_of_values(api: TestClient) -> None:
+    item = ask(api, [ITEM], lam=0, first_token="prompt_value").items[0]
+    assert item.prompt_value is not None
+    values = [item.prompt_value, *(t.value for t in item.tokens)]
+    differences = [after - before for before, after in pairwise(values)]
+    assert [t.advantage for t in item.tokens] == pytest.approx(differences, abs=1e-6)
+
+
+def test_ranking_orders_by_mean_value_with_logistic_probabilities(api: TestClient) -> None:
+    responses = ["return 1\n", CODE, "pass\n", CODE]
+    answer = api.post("/v1/rank", json={"instruction": ITEM["instruction"], "responses": responses})
+    ranked = RankAnswer.model_validate_json(answer.content)
+    means = {entry.index: entry.mean_value for entry in ranked.ranking}
+    assert [entry.mean_value for entry in ranked.ranking] == sorted(means.values(), reverse=True)
+    scored = ask(api, [{**ITEM, "response": response} for response in responses])
+    assert [means[i] for i in range(4)] == pytest.approx([i.mean_value for i in scored.items], abs=1e-5)
+    for i in range(4):
+        for j in range(4):
+            expected = 1 / (1 + math.exp(means[j] - means[i]))
+            assert ranked.probabilities[i][j] == pytest.approx(expected)
+    assert means[1] == pytest.approx(means[3], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("items", "options", "pointer", "said"),
+    [
+        ([{"prompt": "x", "response": ""}], {}, "/items/0/response", "empty"),
+        ([{"prompt": "x" * 5000, "response": "y"}], {}, "/items/0/response", "prompt alone"),
+        ([ITEM, {"prompt": "x", "response": "y = 1\n" * 300}], {}, "/items/1/response", "truncate: true"),
+        ([{"token_ids": [5, 49152], "response_start": 1}], {}, "/items/0/token_ids", "0 to 49151"),
+        ([{"token_ids": [5, 6], "response_start": 2}], {}, "/items/0/response_start", "at least one"),
+        ([{"prompt": "x", "respnse": "y"}], {}, "/items/0/response", "required"),
+        ([ITEM] * 9, {}, "/items", "more than the 8"),
+        ([], {}, "/items", "at least 1"),
+        ([ITEM], {"gamma": 0.5}, "/options/gamma", "ranking critic"),
+        ([ITEM], {"min_weight": 2, "max_weight": 1}, "/options/min_weight", "more than"),
+        ([ITEM], {"statistics": "given"}, "/options/statistics", "needs mean and std"),
+        ([ITEM], {"mean": 0.0}, "/options/statistics", "nothing else takes them"),
+        ([ITEM], {"statistics": "ema"}, "/options/statistics", "no training run"),
+        ([ITEM], {"lambda": 0.5}, "/options/lambda", "not permitted"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused_with_its_place(
+    api: TestClient, items: list[Any], options: dict[str, Any], pointer: str, said: str
+) -> None:
+    problem = refused(api, 422, json={"items": items, "options": options})
+    assert problem.errors[0].pointer == pointer
+    assert said in problem.detail.lower()
+
+
+def test_too_many_tokens_together_are_refused(api: TestClient) -> None:
+    items = [{"prompt": "x", "response": "y = 1\n" * 70}] * 5
+    assert "together" in refused(api, 422, json={"items": items}).detail
+
+
+def test_cutting_is_asked_for_and_said(api: TestClient) -> None:
+    (item,) = ask(api, [{"prompt": "x", "response": "y = 1\n" * 300}], truncate=True).items
+    assert item.truncated
+    assert item.prompt_tokens + item.response_tokens == 400
+    assert item.response == ("y = 1\n" * 300)[: len(item.response)]
+    assert item.tokens[-1].piece != ""
+
+
+def test_half_a_surrogate_pair_is_no_text(api: TestClient) -> None:
+    body = b'{"items": [{"prompt": "x", "response": "\\ud83d"}]}'
+    problem = refused(api, 422, content=body, headers={"Content-Type": "application/json"})
+    assert "surrogate" in problem.detail
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"null", b'{"items": 3}', b"\xff\xfe", b'{"items": [NaN]}']
+)
+def test_what_is_no_request_is_refused(api: TestClient, body: bytes) -> None:
+    refused(api, 422, content=body, headers={"Content-Type": "application/json"})
+
+
+def test_unknown_paths_and_methods_are_problem_documents(api: TestClient) -> None:
+    assert refused(api, 404, "/v1/nothing", json={}).type == "urn:wmtp:problem:not-found"
+    answer = api.get("/v1/score")
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "POST"
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_info_and_probes(api: TestClient) -> None:
+    info = api.get("/v1/info").json()
+    assert info["limits"] == {
+        "body_bytes": 100_000,
+        "items": 8,
+        "item_tokens": 400,
+        "request_tokens": 1200,
+    }
+    assert info["options"]["first_token"] == "zero"
+    assert api.get("/healthz").json() == {"status": "ok"}
+    assert api.get("/readyz").json()["critic"] == info["critic"]
+
+
+def test_before_a_critic_is_loaded_the_service_is_alive_and_not_ready(root: Path) -> None:
+    client = served(service_config(root))  # not entered: nothing is loaded
+    assert client.get("/healthz").status_code == 200
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "2"
+
+
+def test_statistics_of_a_training_run(root: Path, tmp_path: Path) -> None:
+    save_critic(tmp_path, "quickstart", 1, model=root / "model")
+    metrics = tmp_path / "runs" / "verifiable-policy" / "metrics.jsonl"
+    metrics.parent.mkdir(parents=True)
+    metrics.write_text(
+        '{"step": 1, "ema_mean": 9, "ema_std": 9}\n{"step": 2, "ema_mean": -0.25, "ema_std": 0.5}\n{}\n'
+    )
+    with served(service_config(tmp_path, critic={"statistics_run": "policy"})) as client:
+        answer = ask(client, [ITEM], statistics="ema")
+        assert (answer.statistics.mean, answer.statistics.std) == (-0.25, 0.5)
+        given = ask(client, [ITEM], statistics="given", mean=-0.25, std=0.5)
+        assert answer.items == given.items
