@@ -1,9 +1,10 @@
-"""A frozen value model that scores packed micro-batches. The driver of a run owns a pool of these named actors; train
-workers call them ahead of training. The model is loaded at the first score that the cache does not have."""
+"""A frozen model that scores packed micro-batches: the critic, or Rho-1's reference. The driver of a run owns a pool
+of these named actors; train workers call them ahead of training. The model is loaded at the first score that the cache
+does not have."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import ray
@@ -12,49 +13,54 @@ from ray.exceptions import RayTaskError
 
 from wmtp_ray.data.batch import PackedBatch
 from wmtp_ray.errors import WMTPError
-from wmtp_ray.models.scorer import join_values, score, score_keys
-from wmtp_ray.models.value_model import KIND, ValueModel
-from wmtp_ray.storage import read_manifest
+from wmtp_ray.models.score_engine import EngineSettings, ScoreEngine, load_engine
+from wmtp_ray.models.scorer import score_keys
+
+
+@dataclass(frozen=True)
+class BatchScores:
+    """Scores of the samples of one batch, float32, and how many of them the cache had."""
+
+    samples: list[np.ndarray]
+    cached: int
 
 
 class CriticActor:
-    """Scores with the critic exported at `directory`, asking the `ScoreCache` actor named `cache` first.
+    """Scores with the model that `settings` describe, asking the `ScoreCache` actor named `cache` first."""
 
-    `models` is where converted backbones are kept.
-    """
-
-    def __init__(self, directory: str, models: str, cache: str, threads: int) -> None:
+    def __init__(self, settings: EngineSettings, cache: str, threads: int) -> None:
         torch.set_num_threads(threads)
-        self._directory, self._models = Path(directory), Path(models)
+        self._settings, self._threads = settings, threads
         self._cache = ray.get_actor(cache)  # by name: a handle would not survive this actor's own restart
         self._device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
-        self._scorer = (
-            f"{read_manifest(self._directory, KIND).fingerprint}/transformers-sdpa/{self._device.type}"
-        )
-        self._model: ValueModel | None = None
+        self._identity = settings.identity(self._device.type)
+        self._engine: ScoreEngine | None = None
         self._forwards = 0
 
-    def score(self, batch: PackedBatch) -> np.ndarray:
-        """Values [R, T] float32 of one micro-batch. One miss rescores the whole micro-batch, so that a value never
-        depends on what happened to be cached; where another writer was first, its value is used."""
-        keys = score_keys(batch, self._scorer)
+    def ready(self) -> bool:
+        """Returns once the actor's process runs."""
+        return True
+
+    def score(self, batch: PackedBatch) -> BatchScores:
+        """Scores of one batch. One miss scores the whole batch anew, so that a score never depends on what happened to
+        be cached; where another writer was first, its score is used."""
+        keys = score_keys(batch, self._identity)
         stored: list[bytes | None] = _asked(self._cache.get.remote(keys))
+        cached = len(keys) - stored.count(None)
         if None in stored:
-            samples = [scores.tobytes() for scores in score(self._load(), batch, self._device)]
+            samples = [scores.tobytes() for scores in self._load().score(batch)]
             self._forwards += 1
             stored = _asked(self._cache.put.remote(keys, samples))
-        return join_values(
-            [np.frombuffer(s, dtype=np.float32) for s in stored if s is not None], batch
-        ).numpy()
+        return BatchScores([np.frombuffer(s, dtype=np.float32) for s in stored if s is not None], cached)
 
     def forwards(self) -> int:
-        """Micro-batches that this actor passed through the model since it started."""
+        """Batches that this actor passed through the model since it started."""
         return self._forwards
 
-    def _load(self) -> ValueModel:
-        if self._model is None:
-            self._model = ValueModel.load(self._directory, cache_dir=self._models).to(self._device).eval()
-        return self._model
+    def _load(self) -> ScoreEngine:
+        if self._engine is None:
+            self._engine = load_engine(self._settings, self._device, self._threads)
+        return self._engine
 
 
 def _asked(answer: ray.ObjectRef) -> list[bytes | None]:

@@ -1,7 +1,9 @@
-"""Train the value model (critic) by pairwise ranking of correct above incorrect solutions of the same problem.
+"""Train the value model (critic) on correct and incorrect solutions of the same problem, by ranking or λ-return.
 
 Departs from the seed: value heads and adapters are float32, pairs are packed, the loss does not depend on how a step is
-cut into micro-batches or workers, and the share of the accuracy that length alone explains is reported beside it.
+cut into micro-batches or workers, and the share of the accuracy that length alone explains is reported beside it. With
+`folds: F` it trains F critics, each without one fold of the problems (runs `critic-NAME-without-f-of-F`), so that a
+policy's training problems can be scored by a critic that has not seen them.
 
     python jobs/critic.py --config configs/quickstart/critic.yaml storage.root=/data/wmtp
     ray job submit --working-dir . -- python jobs/critic.py --config configs/production/critic.yaml
@@ -16,10 +18,12 @@ import torch
 from wmtp_ray.cluster.job import run_training_job
 from wmtp_ray.config import CriticJobConfig
 from wmtp_ray.config.command import Flags, run_command
+from wmtp_ray.config.critic import LambdaReturnConfig, fold_runs
+from wmtp_ray.data.plan import Plan
 from wmtp_ray.models.value_model import ValueModel
-from wmtp_ray.storage.runs import RunDirectory
+from wmtp_ray.storage.runs import RunDirectory, run_path
 from wmtp_ray.training.batch import MicroBatch
-from wmtp_ray.training.critic_objective import RankingObjective
+from wmtp_ray.training.critic_objective import LambdaReturnObjective, RankingObjective
 
 
 @dataclass(frozen=True)
@@ -29,10 +33,17 @@ class CriticSide:
     config: CriticJobConfig
 
     def build(self, device: torch.device) -> RankingObjective:
-        """An untrained value model and its ranking loss."""
-        cache = self.config.storage.root / "models"
-        model = ValueModel.from_pretrained(self.config.model, seed=self.config.seed, cache_dir=cache)
-        return RankingObjective(model.to(device), device)
+        """An untrained value model and its loss."""
+        config = self.config
+        model = ValueModel.from_pretrained(
+            config.model, seed=config.seed, cache_dir=config.storage.root / "models"
+        ).to(device)
+        shuffle_seed = config.seed if config.objective.shuffle_labels else None
+        if isinstance(config.objective, LambdaReturnConfig):
+            run = RunDirectory(run_path(config.storage.root, "critic", config.name))
+            num_steps = Plan.load(run.plan).num_steps
+            return LambdaReturnObjective(model, device, config.objective, num_steps, shuffle_seed)
+        return RankingObjective(model, device, shuffle_seed)
 
     def export(self, objective: RankingObjective, run: RunDirectory, held_out: list[MicroBatch]) -> None:
         """The critic as policies and the service load it."""
@@ -40,8 +51,21 @@ class CriticSide:
 
 
 def run(config: CriticJobConfig, flags: Flags) -> None:
-    """Train and export the critic that `config` describes."""
-    run_training_job("critic", config, CriticSide(config), flags)
+    """Train and export the critic that `config` describes, or one for each fold."""
+    for part in of_folds(config):
+        run_training_job("critic", part, CriticSide(part), flags)
+
+
+def of_folds(config: CriticJobConfig) -> list[CriticJobConfig]:
+    """The configuration of each critic: `config` itself, or one that leaves out a fold for every fold."""
+    if config.folds is None:
+        return [config]
+    parts = []
+    for fold, name in enumerate(fold_runs(config.name, config.folds)):
+        sampling = config.data.sampling.model_copy(update={"without_fold": (fold, config.folds)})
+        data = config.data.model_copy(update={"sampling": sampling})
+        parts.append(config.model_copy(update={"name": name, "data": data, "folds": None}))
+    return parts
 
 
 if __name__ == "__main__":

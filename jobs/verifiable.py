@@ -1,7 +1,8 @@
 """Train the MTP policy with each token weighted by a frozen critic's advantage: WMTP.
 
 Train workers read packed micro-batches in plan order and ask a pool of critic actors for their values ahead of time;
-weight = clip(exp(whitened advantage / beta)), whitened by statistics over the whole step.
+weight = clip(exp(whitened advantage / beta)), whitened by statistics over the whole step. Controls that take the
+insight out of the same weights (`weighting.method: circular_shift`, ...) run through this job, too.
 
 Departs from the seed: values are cached, so a second epoch or run costs no critic forward; statistics and target counts
 are those of the whole step on all workers, known before its first backward.
@@ -13,19 +14,21 @@ are those of the whole step on all workers, known before its first backward.
 from __future__ import annotations
 
 from wmtp_ray.cluster.job import run_training_job
-from wmtp_ray.cluster.policy import PolicySide, critic_use
+from wmtp_ray.cluster.policy import PolicySide, scorer_use
 from wmtp_ray.config import PolicyJobConfig
 from wmtp_ray.config.command import Flags, run_command
+from wmtp_ray.config.weighting import CriticWeighting
 from wmtp_ray.errors import ConfigError
 
 
 def run(config: PolicyJobConfig, flags: Flags) -> None:
     """Train and export the critic-weighted policy that `config` describes."""
-    if config.weighting.method != "critic":
+    if not isinstance(config.weighting, CriticWeighting):
         raise ConfigError(
-            f"weighting.method = {config.weighting.method}: set it to critic, or use jobs/baseline.py"
+            f"weighting.method = {config.weighting.method}: set it to critic or one of its controls, or use "
+            "jobs/baseline.py or jobs/rho1.py"
         )
-    run_training_job("verifiable", config, PolicySide(config), flags, critic_use(config))
+    run_training_job("verifiable", config, PolicySide(config), flags, scorer_use(config))
 
 
 if __name__ == "__main__":

@@ -37,8 +37,25 @@ def _data(**changes: Any) -> dict[str, Any]:
         ({"critic": {"run": "a", "path": "/b"}}, "critic.run = 'a' and critic.path = '/b'; set exactly one"),
         ({"critic": {"path": "here"}}, "critic.path = 'here' is relative; give an absolute path"),
         (
-            {"weighting": {"method": "critic", "gamma": 0.9}},
-            "weighting.gamma = 0.9: the values of a ranking critic",
+            {"critic": {"run": "a", "actors": [3, 1]}},
+            "actors = [3, 1]: the first is the least number",
+        ),
+        (
+            {"critic": {"run": "a", "backend": "serve"}},
+            "critic.backend = serve and critic.url = None; a URL belongs to serve",
+        ),
+        (
+            {"critic": {"path": "/a", "folds": 2}},
+            "critic.folds = 2 needs critic.run",
+        ),
+        ({"weighting": {"method": "shuffled"}, "critic": None}, "weighting.method = shuffled needs a critic"),
+        (
+            {"weighting": {"method": "rho1"}, "critic": None},
+            "weighting.method = rho1 needs a reference section",
+        ),
+        (
+            {"weighting": {"method": "rho1"}, "reference": {"run": "a"}},
+            "weighting.method = rho1 reads no critic; remove the critic section",
         ),
         (
             {"model": {"name": "smollm2-135m", "num_heads": 2, "lora": None}},

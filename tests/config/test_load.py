@@ -168,6 +168,6 @@ def test_defaults_and_overrides_alone() -> None:
         validate_overrides(OptimizerConfig, ["epz=1"])
 
 
-def test_the_default_first_token_of_a_ranking_critic_is_zero() -> None:
-    assert CriticWeighting().first_token == "zero"
+def test_the_default_first_token_follows_the_critic() -> None:
+    assert CriticWeighting().first_token is None
     assert validate(CriticJobConfig, critic_recipe(), "a test").model.head == "mlp"

@@ -16,7 +16,7 @@ from tests.data.stores import build_store, synthetic_problems
 from tests.tiny import SEED, tiny_config
 from wmtp_ray.config import LoRAConfig, PolicyConfig, ValueModelConfig
 from wmtp_ray.config.data import PlanConfig, SamplingConfig
-from wmtp_ray.config.weighting import CriticWeighting, LossConfig, UniformWeighting
+from wmtp_ray.config.weighting import CriticWeighting, LossConfig, WeightingBase
 from wmtp_ray.data.batch import PackedBatch
 from wmtp_ray.data.plan import Plan, PlannedStep, load_micro_batch, make_plan
 from wmtp_ray.data.prompt import eos_id
@@ -70,7 +70,7 @@ class Scene:
     def policy_objective(
         self,
         policy: MTPPolicy | None = None,
-        weighting: CriticWeighting | UniformWeighting | None = None,
+        weighting: WeightingBase | None = None,
         loss: LossConfig | None = None,
         *,
         detached: bool = False,
@@ -79,7 +79,7 @@ class Scene:
         weighting = weighting or CriticWeighting()
         return WeightedMTPObjective(
             policy or self.policy(),
-            build_method(weighting),
+            build_method(weighting, eos_id(self.tokenizer)),
             weighting,
             loss or LossConfig(chunk_size=64),
             eos_token_id=eos_id(self.tokenizer),

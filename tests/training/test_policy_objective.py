@@ -62,7 +62,7 @@ def plain_weights(
     weights_BT = mask_BT.double()
     if isinstance(weighting, CriticWeighting):
         advantages_BT = compute_gae_advantage(
-            values_BT, None, mask_BT, lam=weighting.lam, first_token=weighting.first_token
+            values_BT, None, mask_BT, lam=weighting.lam, first_token=weighting.first_token or "zero"
         ).double()
         kept = advantages_BT[mask_BT]
         whitened_BT = (advantages_BT - kept.mean()) / (kept.std(correction=0) + 1e-8)
@@ -202,7 +202,7 @@ def test_eos_weight_one(scene: Scene, values: Values) -> None:
     assert metrics[0]["weight_eos"] != pytest.approx(1.0, abs=0.01)
     assert metrics[1]["weight_eos"] == 1.0
     for m in batches:
-        method, one = (o.weigh(m.batch, o.method.signal(m.batch, m.values_RT)) for o in objectives)
+        method, one = (o.token_weights(m) for o in objectives)
         is_eos = m.batch.labels == eos_id(scene.tokenizer)
         assert is_eos.any()
         assert torch.equal(one[is_eos], torch.ones_like(one[is_eos]))

@@ -11,6 +11,7 @@ from tests.training.policy_steps import ALONE, assert_same_gradients, run_step, 
 from tests.training.scenes import Scene, Values, micro_batches
 from wmtp_ray.config.weighting import CriticWeighting
 from wmtp_ray.errors import DataError
+from wmtp_ray.value_weighting.methods.critic import CriticAdvantage
 
 
 def test_the_ema_is_updated_before_it_is_used(scene: Scene, values: Values) -> None:
@@ -34,8 +35,8 @@ def test_validation_uses_the_training_ema_and_changes_nothing(scene: Scene, valu
     run_step(objective, step, batches)
 
     state = objective.state_dict()
-    ema = objective.method.ema
-    assert ema is not None
+    assert isinstance(objective.method, CriticAdvantage)
+    [ema] = objective.method.emas
     objective.prepare(step, batches, ALONE)  # a step is under way
     state_in_step = objective.state_dict()
     with torch.no_grad():
@@ -44,7 +45,7 @@ def test_validation_uses_the_training_ema_and_changes_nothing(scene: Scene, valu
     assert metrics == again
     assert objective.state_dict() == state_in_step != state
     assert metrics["ema_mean"] == ema.mean and metrics["ema_std"] == ema.std
-    weights = [objective.weigh(m.batch, objective.method.signal(m.batch, m.values_RT)) for m in validation]
+    weights = [objective.token_weights(m) for m in validation]
     every = torch.cat([w[m.batch.response_mask] for w, m in zip(weights, validation, strict=True)])
     assert metrics["weight_mean"] == pytest.approx(every.mean().item(), rel=1e-6)
     whitened = (metrics["advantage_mean"] - ema.mean) / ema.std  # type: ignore[operator]
@@ -68,7 +69,8 @@ def test_validation_before_the_first_step_weighs_every_token_1(scene: Scene, val
     metrics = objective.evaluate(held_out, ALONE)
     assert metrics["weight_mean"] == metrics["weight_max"] == 1.0
     assert metrics["loss"] == pytest.approx(metrics["loss_unweighted"])
-    assert objective.method.ema is not None and objective.method.ema.updates == 0
+    assert isinstance(objective.method, CriticAdvantage)
+    assert objective.method.emas[0].updates == 0
 
 
 def test_the_logged_weights_are_those_of_the_whole_step(scene: Scene, values: Values) -> None:
@@ -76,12 +78,7 @@ def test_the_logged_weights_are_those_of_the_whole_step(scene: Scene, values: Va
     batches = micro_batches(scene, step, values)
     objective = scene.policy_objective()
     metrics, _ = run_step(objective, step, batches)
-    weights = torch.cat(
-        [
-            objective.weigh(m.batch, objective.method.signal(m.batch, m.values_RT))[m.batch.response_mask]
-            for m in batches
-        ]
-    ).double()
+    weights = torch.cat([objective.token_weights(m)[m.batch.response_mask] for m in batches]).double()
     assert metrics["weight_mean"] == pytest.approx(weights.mean().item())
     assert metrics["weight_std"] == pytest.approx(weights.std(correction=0).item())
     assert (metrics["weight_min"], metrics["weight_max"]) == (weights.min(), weights.max())

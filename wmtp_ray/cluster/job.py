@@ -11,7 +11,8 @@ from typing import Any
 from rich.console import Console
 
 from wmtp_ray.cluster.connect import connected
-from wmtp_ray.cluster.train import CriticUse, logical_cpus, train_on_ray
+from wmtp_ray.cluster.scoring import ScorerUse
+from wmtp_ray.cluster.train import logical_cpus, train_on_ray
 from wmtp_ray.cluster.worker import JobSide, WorkerSpec
 from wmtp_ray.config import BackboneConfig, PolicyJobConfig, TrainingJobConfig, dump_yaml
 from wmtp_ray.config.command import Flags
@@ -55,11 +56,11 @@ def plan_job(config: TrainingJobConfig) -> Planned:
 
 
 def run_training_job(
-    job: str, config: TrainingJobConfig, side: JobSide, flags: Flags, critic: CriticUse | None = None
+    job: str, config: TrainingJobConfig, side: JobSide, flags: Flags, scorer: ScorerUse | None = None
 ) -> None:
     """Train as `config` says, or go on with what an earlier start of the same run left, or show its result.
 
-    `config.model` names the backbone. `critic` must have the backbone's tokenizer.
+    `config.model` names the backbone. `scorer` must have the backbone's tokenizer.
     """
     planned = plan_job(config)
     if flags.dry_run:
@@ -75,8 +76,8 @@ def run_training_job(
         "store": planned.store.fingerprint,
         "model": model_fingerprint(backbone),
     }
-    if critic:
-        fingerprints["critic"] = critic.fingerprint(tokenizer_fingerprint(load_tokenizer(backbone)))
+    if scorer:
+        fingerprints[scorer.section] = scorer.fingerprint(tokenizer_fingerprint(load_tokenizer(backbone)))
     planned.training.save(run.plan)
     planned.validation.save(run.validation_plan)
     spec = WorkerSpec(
@@ -92,8 +93,8 @@ def run_training_job(
         fingerprints=fingerprints,
     )
     console.print(f"{run.path.name}: {_plan_line(planned)}")
-    with connected(logical_cpus(spec, critic)):
-        seconds, use = train_on_ray(spec, critic, planned.training.num_steps)
+    with connected(logical_cpus(spec, scorer)):
+        seconds, use = train_on_ray(spec, scorer, planned.training.num_steps)
     result = _result(run, planned, seconds) | ({"critic_forwards": use.forwards} if use else {})
     run.finish(result)
     _print_result(result)

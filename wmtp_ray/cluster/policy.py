@@ -9,12 +9,22 @@ from typing import Any
 
 import torch
 
-from wmtp_ray.cluster.train import CriticUse
+from wmtp_ray.cluster.scoring import ScorerUse
 from wmtp_ray.config import PolicyJobConfig
+from wmtp_ray.config.critic import fold_runs
+from wmtp_ray.config.weighting import (
+    CriticObjectiveKind,
+    CriticPoolConfig,
+    CriticWeighting,
+    ScorePoolConfig,
+    WeightingBase,
+)
 from wmtp_ray.data.prompt import eos_id
+from wmtp_ray.data.segments import segments_of
+from wmtp_ray.errors import ConfigError
 from wmtp_ray.models.policy import MTPPolicy
-from wmtp_ray.models.scorer import segments_of
 from wmtp_ray.models.tokenizer import load_tokenizer
+from wmtp_ray.models.value_model import read_card
 from wmtp_ray.storage import write_manifest
 from wmtp_ray.storage.runs import RunDirectory, run_path
 from wmtp_ray.training.batch import MicroBatch
@@ -33,15 +43,23 @@ class PolicySide:
     def build(self, device: torch.device) -> WeightedMTPObjective:
         """The policy on its backbone, and the weighting method that the configuration names."""
         config = self.config
+        directories = critic_directories(config.critic, config.storage.root) if config.critic else ()
         model = MTPPolicy.from_config(
             config.model, seed=config.seed, cache_dir=config.storage.root / "models"
         )
+        eos = eos_id(load_tokenizer(model.source))
+        objectives = {critic_objective(directory) for directory in directories} or {"ranking"}
+        if len(objectives) > 1:
+            raise ConfigError(
+                f"the critics of the folds were trained for {sorted(objectives)}; train them alike"
+            )
+        method = build_method(config.weighting, eos, objectives.pop(), max(len(directories), 1))
         return WeightedMTPObjective(
             model.to(device),
-            build_method(config.weighting),
+            method,
             config.weighting,
             config.loss,
-            eos_token_id=eos_id(load_tokenizer(model.source)),
+            eos_token_id=eos,
             detach_extra_heads=config.model.trunk_gradient == "detached",
             head_warmup_steps=config.model.head_warmup_steps,
             device=device,
@@ -61,17 +79,53 @@ class PolicySide:
         )
 
 
-def critic_use(config: PolicyJobConfig) -> CriticUse | None:
-    """The frozen critic that the configuration names, if any."""
-    critic, root = config.critic, config.storage.root
-    if critic is None:
+def scorer_use(config: PolicyJobConfig) -> ScorerUse | None:
+    """The frozen model that the configuration names, if any. `ConfigError` for a discount or rewards that the critic's
+    values do not allow."""
+    root = config.storage.root
+    if config.reference is not None:
+        named = config.reference
+        directory = (
+            Path(named.path).expanduser()
+            if named.path
+            else run_path(root, "ref_tuning", str(named.run)) / "export" / "model"
+        )
+        return ScorerUse("reference", (directory,), root / "models", _cache_file(root, named), named)
+    if config.critic is None:
         return None
-    directory = (
-        Path(critic.path).expanduser()
-        if critic.path
-        else run_path(root, "critic", str(critic.run)) / "export"
-    )
-    return CriticUse(directory, root / "models", root / "cache" / f"{critic.cache}.sqlite", critic)
+    directories = critic_directories(config.critic, root)
+    _refuse_undiscountable(config.weighting, directories)
+    return ScorerUse("critic", directories, root / "models", _cache_file(root, config.critic), config.critic)
+
+
+def critic_directories(critic: CriticPoolConfig, root: Path) -> tuple[Path, ...]:
+    """Where the critic lies, or the critic of each fold."""
+    if critic.path:
+        return (Path(critic.path).expanduser(),)
+    names = fold_runs(str(critic.run), critic.folds) if critic.folds else [str(critic.run)]
+    return tuple(run_path(root, "critic", name) / "export" for name in names)
+
+
+def critic_objective(directory: Path) -> CriticObjectiveKind:
+    """What an exported critic was trained for."""
+    objective = read_card(directory).training_config.get("objective", {})
+    return objective.get("method", "ranking")
+
+
+def _refuse_undiscountable(weighting: WeightingBase, directories: tuple[Path, ...]) -> None:
+    if not isinstance(weighting, CriticWeighting) or (weighting.gamma == 1 and not weighting.rewards):
+        return
+    for directory in directories:
+        if critic_objective(directory) == "ranking":
+            raise ConfigError(
+                f"weighting.gamma = {weighting.gamma}, weighting.rewards = {weighting.rewards}: the values of the "
+                f"ranking critic {directory} have neither scale nor offset; set gamma to 1 and rewards to false, or "
+                "use a critic trained with objective.method=lambda_return"
+            )
+
+
+def _cache_file(root: Path, pool: ScorePoolConfig) -> Path:
+    return root / "cache" / f"{pool.cache}.sqlite"
 
 
 @torch.no_grad()
@@ -83,10 +137,10 @@ def _token_weights(
     samples: list[dict[str, Any]] = []
     for micro_batch in held_out:
         batch, values_RT = micro_batch.batch, micro_batch.values_RT
-        signal_RT = objective.method.signal(batch, values_RT)
+        signal_RT = objective.method.signal(micro_batch)
         if signal_RT is None or values_RT is None:
             return []
-        weights_RT = objective.weigh(batch, signal_RT)
+        weights_RT = objective.token_weights(micro_batch)
         for sample_id, s in zip(batch.sample_ids.tolist(), segments_of(batch), strict=True):
             if len(samples) == SHOWN_SAMPLES:
                 return samples

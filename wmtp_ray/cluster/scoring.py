@@ -1,137 +1,186 @@
-"""The pool of frozen critics: owned by the driver, called ahead of training by every worker's loader.
+"""The pool of frozen models: owned by the driver, called ahead of training by every worker's loader.
 
-    worker's stream  ─ micro-batch ─►  least busy critic actor  ─►  cache? else forward  ─►  values
+    worker's stream  ─ micro-batch ─►  least busy critic actor  ─►  cache? else forward  ─►  scores
                      ◄─ awaited in plan order, at most `window` micro-batches ahead ─┘
 
 The pool lives as long as the driver: a restarted worker finds the same actors by name, and a critic that dies is
-restarted by Ray, which repeats its unfinished calls.
+restarted by Ray, which repeats its unfinished calls. With cross-fitted critics there is one group of actors per fold.
 """
 
 from __future__ import annotations
 
-import time
-from collections import Counter, deque
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ray
-import torch
-from ray.exceptions import RayActorError, RayTaskError
 
+from actors.board import PoolBoard
 from actors.cache import CacheCounts, ScoreCache
 from actors.critic import CriticActor
-from wmtp_ray.config.weighting import CriticPoolConfig
-from wmtp_ray.errors import InfraError, WMTPError
-from wmtp_ray.training.batch import MicroBatch
+from wmtp_ray.cluster.pool_size import ActorGroup, PoolSizer
+from wmtp_ray.config.weighting import CriticPoolConfig, ReferencePoolConfig
+from wmtp_ray.errors import ModelError
+from wmtp_ray.models.fingerprint import model_fingerprint
+from wmtp_ray.models.score_engine import EngineSettings
+from wmtp_ray.models.tokenizer import load_tokenizer, tokenizer_fingerprint
+from wmtp_ray.models.value_model import KIND
+from wmtp_ray.storage import read_manifest
 
 NAMESPACE = "wmtp"
 RESTARTS_WITHOUT_LIMIT = -1
 
 
 @dataclass(frozen=True)
+class ScorerUse:
+    """The frozen model of a run, or one for each fold: where it lies, and how its actors are built. Nothing is read
+    before `fingerprint` or `engines`, so that a run can be described before its critic exists."""
+
+    section: Literal["critic", "reference"]
+    """Of the configuration that names it."""
+    directories: tuple[Path, ...]
+    models: Path
+    """Where converted models are kept."""
+    cache_file: Path
+    pool: CriticPoolConfig | ReferencePoolConfig
+
+    def fingerprint(self, policy_tokenizer: str) -> str:
+        """Of all models together, which must read the same token ids as the policy; `ModelError` otherwise."""
+        for directory in self.directories:
+            if not directory.is_dir():
+                job = "critic" if self.section == "critic" else "ref_tuning"
+                raise ModelError(
+                    f"no {self.section} at {directory}; train one with jobs/{job}.py, or set {self.section}.run or "
+                    f"{self.section}.path"
+                )
+            if self._tokenizer_of(directory) != policy_tokenizer:
+                raise ModelError(
+                    f"the {self.section} {directory} and the policy have different tokenizers, so its scores would "
+                    "belong to other tokens; train one on a backbone with the policy's tokenizer"
+                )
+        return "+".join(engine.fingerprint for engine in self.engines())
+
+    def engines(self) -> tuple[EngineSettings, ...]:
+        """What the actors of each fold run."""
+        if isinstance(self.pool, ReferencePoolConfig):
+            [directory] = self.directories
+            fingerprint = _model_fingerprint(directory)
+            return (
+                EngineSettings(
+                    "reference_losses", directory, fingerprint, self.models, dtype=self.pool.dtype
+                ),
+            )
+        return tuple(
+            EngineSettings(
+                scored="values",
+                directory=directory,
+                fingerprint=read_manifest(directory, KIND).fingerprint,
+                models=self.models,
+                backend=self.pool.backend,
+                url=self.pool.url,
+                gpu_share=self.pool.gpus_per_actor,
+            )
+            for directory in self.directories
+        )
+
+    @property
+    def cpus(self) -> float:
+        """Logical CPUs that the actors occupy at least."""
+        return len(self.directories) * self.pool.actor_range[0] * self.pool.cpus_per_actor
+
+    def _tokenizer_of(self, directory: Path) -> str:
+        if self.section == "critic":
+            return read_manifest(directory, KIND).facts["tokenizer_fingerprint"]
+        return tokenizer_fingerprint(load_tokenizer(directory))
+
+
+@dataclass(frozen=True)
+class ScoreAccess:
+    """What a worker needs in order to ask the pool; picklable."""
+
+    scored: str
+    """What of a micro-batch is scored: `values` or `reference_losses`."""
+    groups: tuple[tuple[str, ...], ...]
+    """Names of the actors at the start, by fold."""
+    boards: tuple[str, ...]
+    """Where later names are posted, by fold."""
+    window: int
+
+
+@dataclass(frozen=True)
 class PoolUse:
-    """What a pool did for a run: forwards of the critic, and lookups of the cache."""
+    """What a pool did for a run: forwards of the model, and lookups of the cache."""
 
     forwards: int
     cache: CacheCounts
 
 
 class ScorePool:
-    """The actors of one run. `names` is what workers need to find them."""
+    """The actors of one run. `access` is what workers need to find them."""
 
-    def __init__(
-        self, run: str, critic: Path, models: Path, cache_file: Path, config: CriticPoolConfig
-    ) -> None:
-        self._cache: Any = (
-            ray.remote(ScoreCache)
-            .options(
-                name=f"scores-{run}",
-                namespace=NAMESPACE,
-                num_cpus=0,
-                max_restarts=RESTARTS_WITHOUT_LIMIT,
-                max_task_retries=config.max_task_retries,
-            )
-            .remote(str(cache_file), config.cache_bytes)
+    def __init__(self, run: str, use: ScorerUse) -> None:
+        self._run, self._use = run, use
+        self._cache = self._start(ScoreCache, f"scores-{run}", {"num_cpus": 0}).remote(
+            str(use.cache_file), use.pool.cache_bytes
         )
-        self.names = [f"critic-{run}-{i}" for i in range(config.actors)]
-        self._critics: list[Any] = [
-            ray.remote(CriticActor)
-            .options(
-                name=name,
-                namespace=NAMESPACE,
-                num_cpus=config.cpus_per_actor,
-                num_gpus=config.gpus_per_actor,
-                max_restarts=RESTARTS_WITHOUT_LIMIT,
-                max_task_retries=config.max_task_retries,
-            )
-            .remote(str(critic), str(models), f"scores-{run}", config.threads_per_actor)
-            for name in self.names
-        ]
+        engines = use.engines()
+        self._groups = [self._group(fold, engine) for fold, engine in enumerate(engines)]
+        self._sizers = [PoolSizer(group, use.pool.actor_range) for group in self._groups]
+        for sizer in self._sizers:
+            sizer.start()
+        self.access = ScoreAccess(
+            scored=engines[0].scored,
+            groups=tuple(group.names for group in self._groups),
+            boards=tuple(group.board_name for group in self._groups),
+            window=use.pool.window,
+        )
 
     def use(self) -> PoolUse:
         """What the pool did so far (forwards since each actor's last restart)."""
-        forwards = sum(ray.get([critic.forwards.remote() for critic in self._critics]))
-        return PoolUse(forwards, ray.get(self._cache.counts.remote()))
+        calls = [actor.forwards.remote() for group in self._groups for actor in group.actors.values()]
+        retired = sum(group.retired_forwards for group in self._groups)
+        return PoolUse(retired + sum(ray.get(calls)), ray.get(self._cache.counts.remote()))
 
     def close(self) -> None:
         """End the actors."""
-        for actor in (*self._critics, self._cache):
-            ray.kill(actor)
+        for sizer in self._sizers:
+            sizer.stop()
+        for group in self._groups:
+            group.close()
+        ray.kill(self._cache)
+
+    def _group(self, fold: int, engine: EngineSettings) -> ActorGroup:
+        pool, cache = self._use.pool, f"scores-{self._run}"
+        prefix = f"{self._use.section}-{self._run}-{fold}"
+        resources = {
+            "num_cpus": pool.cpus_per_actor,
+            "num_gpus": pool.gpus_per_actor,
+            "resources": dict(pool.resources_per_actor),
+        }
+
+        def start(number: int) -> tuple[str, Any]:
+            name = f"{prefix}-{number}"
+            return name, self._start(CriticActor, name, resources).remote(
+                engine, cache, pool.threads_per_actor
+            )
+
+        board_name = f"board-{prefix}"
+        board = self._start(PoolBoard, board_name, {"num_cpus": 0}).remote()
+        wanted = {"CPU": pool.cpus_per_actor, "GPU": pool.gpus_per_actor, **pool.resources_per_actor}
+        return ActorGroup(start, pool.actor_range[0], board, board_name, wanted)
+
+    def _start(self, kind: type, name: str, resources: dict[str, Any]) -> Any:
+        return ray.remote(kind).options(
+            name=name,
+            namespace=NAMESPACE,
+            max_restarts=RESTARTS_WITHOUT_LIMIT,
+            max_task_retries=self._use.pool.max_task_retries,
+            **resources,
+        )
 
 
-@dataclass(frozen=True)
-class _Submitted:
-    micro_batch: MicroBatch
-    critic: int
-    values: ray.ObjectRef
-
-
-class ScoreAhead:
-    """A worker's side: sends micro-batches to the pool ahead of their use and hands them on with their values."""
-
-    def __init__(self, names: list[str], window: int) -> None:
-        self._critics = [ray.get_actor(name, namespace=NAMESPACE) for name in names]
-        self._window = window
-        self._pending: Counter[int] = Counter()
-        self.wait_seconds = 0.0
-        """Time spent waiting for scores since the start."""
-
-    def __call__(self, steps: Iterator[list[MicroBatch]]) -> Iterator[list[MicroBatch]]:
-        """The same steps in the same order, every micro-batch with its values. While one step trains, the next one at
-        least is in scoring, and further ones while fewer than `window` micro-batches are."""
-        ahead: deque[list[_Submitted]] = deque()
-        self._fill(ahead, steps)
-        while ahead:
-            current = ahead.popleft()
-            self._fill(ahead, steps)
-            yield [self._await(submitted) for submitted in current]
-
-    def _fill(self, ahead: deque[list[_Submitted]], steps: Iterator[list[MicroBatch]]) -> None:
-        while not ahead or sum(map(len, ahead)) < self._window:
-            step = next(steps, None)
-            if step is None:
-                return
-            ahead.append([self._submit(micro_batch) for micro_batch in step])
-
-    def _submit(self, micro_batch: MicroBatch) -> _Submitted:
-        critic = min(range(len(self._critics)), key=lambda i: (self._pending[i], i))
-        self._pending[critic] += 1
-        return _Submitted(micro_batch, critic, self._critics[critic].score.remote(micro_batch.batch))
-
-    def _await(self, submitted: _Submitted) -> MicroBatch:
-        started = time.perf_counter()
-        try:
-            values_RT = ray.get(submitted.values)
-        except RayTaskError as error:
-            if isinstance(error.cause, WMTPError):
-                raise error.cause from None
-            raise
-        except RayActorError as error:
-            raise InfraError(
-                f"critic actor {submitted.critic} died more often than critic.max_task_retries allows: {error}"
-            ) from error
-        self.wait_seconds += time.perf_counter() - started
-        self._pending[submitted.critic] -= 1
-        return replace(submitted.micro_batch, values_RT=torch.from_numpy(values_RT.copy()))
+@lru_cache(maxsize=8)
+def _model_fingerprint(directory: Path) -> str:
+    """Reads every weight: once per process."""
+    return model_fingerprint(directory)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -14,48 +13,20 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 
 from wmtp_ray import errors
 from wmtp_ray.cluster.progress import Progress
-from wmtp_ray.cluster.scoring import PoolUse, ScorePool
+from wmtp_ray.cluster.scoring import PoolUse, ScorePool, ScorerUse
 from wmtp_ray.cluster.worker import WorkerSpec, train_worker
-from wmtp_ray.config.weighting import CriticPoolConfig
-from wmtp_ray.models.value_model import KIND
-from wmtp_ray.storage import read_manifest
 from wmtp_ray.storage.runs import RunDirectory
 
 
-@dataclass(frozen=True)
-class CriticUse:
-    """The frozen critic of a run: where it lies and how its pool is built."""
-
-    directory: Path
-    models: Path
-    """Where converted backbones are kept."""
-    cache_file: Path
-    pool: CriticPoolConfig
-
-    def fingerprint(self, policy_tokenizer: str) -> str:
-        """Fingerprint of the critic, which must read the same token ids as the policy; `ModelError` otherwise."""
-        if not self.directory.is_dir():
-            raise errors.ModelError(
-                f"no critic at {self.directory}; train one with jobs/critic.py, or set critic.run or critic.path"
-            )
-        manifest = read_manifest(self.directory, KIND)
-        if manifest.facts["tokenizer_fingerprint"] != policy_tokenizer:
-            raise errors.ModelError(
-                f"the critic {self.directory} and the policy have different tokenizers, so its values would belong to "
-                "other tokens; train a critic on a backbone with the policy's tokenizer"
-            )
-        return manifest.fingerprint
-
-
-def logical_cpus(spec: WorkerSpec, critic: CriticUse | None) -> float:
+def logical_cpus(spec: WorkerSpec, critic: ScorerUse | None) -> float:
     """CPUs that the job occupies at once: workers, critics, and their read tasks."""
     cluster = spec.cluster
-    critics = critic.pool.actors * critic.pool.cpus_per_actor if critic else 0.0
+    critics = critic.cpus if critic else 0.0
     return cluster.num_workers * (cluster.cpus_per_worker + cluster.read_tasks * cluster.read_cpus) + critics
 
 
 def train_on_ray(
-    spec: WorkerSpec, critic: CriticUse | None, total_steps: int
+    spec: WorkerSpec, critic: ScorerUse | None, total_steps: int
 ) -> tuple[float, PoolUse | None]:
     """Train to the plan's end; returns the seconds taken and what the critic pool did.
 
@@ -66,20 +37,10 @@ def train_on_ray(
         logging.getLogger(name).setLevel(logging.WARNING)
     run = RunDirectory(spec.run)
     started = time.perf_counter()
-    pool = (
-        ScorePool(
-            f"{run.path.name}-{spec.attempt[:8]}",
-            critic.directory,
-            critic.models,
-            critic.cache_file,
-            critic.pool,
-        )
-        if critic
-        else None
-    )
+    pool = ScorePool(f"{run.path.name}-{spec.attempt[:8]}", critic) if critic else None
     try:
         if pool:
-            spec = replace(spec, critics=tuple(pool.names), window=critic.pool.window)  # pyright: ignore[reportOptionalMemberAccess]
+            spec = replace(spec, scores=pool.access)
         with Progress(run, total_steps):
             _fit(spec, run)
         use = pool.use() if pool else None

@@ -14,7 +14,8 @@ import ray.train.torch
 import torch
 from ray.exceptions import RayError, RayTaskError
 
-from wmtp_ray.cluster.scoring import ScoreAhead
+from wmtp_ray.cluster.score_ahead import ScoreAhead
+from wmtp_ray.cluster.scoring import ScoreAccess
 from wmtp_ray.cluster.stream import PlanStream, configure_streams
 from wmtp_ray.config.run import ClusterConfig
 from wmtp_ray.data.plan import Plan
@@ -50,8 +51,8 @@ class WorkerSpec:
     store: Path
     tokenizer: Path
     fingerprints: dict[str, str]
-    critics: tuple[str, ...] = ()
-    window: int = 1
+    scores: ScoreAccess | None = None
+    """How to ask the pool of frozen models, if the run has one."""
 
 
 class StreamFeed:
@@ -91,7 +92,7 @@ def _train(spec: WorkerSpec, run: RunDirectory) -> None:
     device = ray.train.torch.get_device() if torch.cuda.is_available() else torch.device("cpu")
     objective = spec.job.build(device)
     stream = PlanStream(spec.store, spec.tokenizer, collective.rank, collective.world_size, spec.cluster)
-    scores = ScoreAhead(list(spec.critics), spec.window) if objective.needs_values else None
+    scores = ScoreAhead(objective.needs, spec.scores, spec.store, spec.tokenizer) if objective.needs else None
     trainer = Trainer(
         config=spec.trainer,
         run=run,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wmtp_ray.config.weighting import CriticWeighting
+from wmtp_ray.config.weighting import CriticWeighting, Rho1Weighting
 
 if TYPE_CHECKING:
     from wmtp_ray.config.jobs import DataConfig, PolicyJobConfig, TrainingJobConfig
@@ -39,34 +39,43 @@ def paired(data: DataConfig, wanted: bool) -> None:
             )
 
 
-def critic_named(job: PolicyJobConfig) -> None:
-    """Critic weights need one critic, and nothing else does."""
-    needs = isinstance(job.weighting, CriticWeighting)
-    if needs and job.critic is None:
-        raise ValueError("weighting.method = critic needs a critic section; set critic.run or critic.path")
-    if not needs and job.critic is not None:
+def scorers_named(job: PolicyJobConfig) -> None:
+    """Critic weights need one critic, Rho-1 one reference model, and nothing else needs either."""
+    method = job.weighting.method
+    needed = {
+        "critic": isinstance(job.weighting, CriticWeighting),
+        "reference": isinstance(job.weighting, Rho1Weighting),
+    }
+    for section, pool in (("critic", job.critic), ("reference", job.reference)):
+        if needed[section] and pool is None:
+            raise ValueError(
+                f"weighting.method = {method} needs a {section} section; set {section}.run or {section}.path"
+            )
+        if pool is None:
+            continue
+        if not needed[section]:
+            raise ValueError(f"weighting.method = {method} reads no {section}; remove the {section} section")
+        if (pool.run is None) == (pool.path is None):
+            raise ValueError(
+                f"{section}.run = {pool.run!r} and {section}.path = {pool.path!r}; set exactly one of them"
+            )
+        if pool.path and not Path(pool.path).expanduser().is_absolute():
+            raise ValueError(f"{section}.path = {pool.path!r} is relative; give an absolute path")
+    if job.critic and (job.critic.backend == "serve") != (job.critic.url is not None):
         raise ValueError(
-            f"weighting.method = {job.weighting.method} reads no critic; remove the critic section"
+            f"critic.backend = {job.critic.backend} and critic.url = {job.critic.url!r}; a URL belongs to serve "
+            "alone"
         )
-    if job.critic and (job.critic.run is None) == (job.critic.path is None):
-        raise ValueError(
-            f"critic.run = {job.critic.run!r} and critic.path = {job.critic.path!r}; set exactly one of them"
-        )
-    if job.critic and job.critic.path and not Path(job.critic.path).expanduser().is_absolute():
-        raise ValueError(f"critic.path = {job.critic.path!r} is relative; give an absolute path")
+    if job.critic and job.critic.folds and job.critic.run is None:
+        raise ValueError(f"critic.folds = {job.critic.folds} needs critic.run, the name of a run with folds")
+
+
+def clip_bounds(job: PolicyJobConfig) -> None:
+    """The lower clip bound of weights is the lower one."""
     if isinstance(job.weighting, CriticWeighting) and job.weighting.min_weight > job.weighting.max_weight:
         raise ValueError(
             f"weighting.min_weight = {job.weighting.min_weight} is more than weighting.max_weight = "
             f"{job.weighting.max_weight}; lower it"
-        )
-
-
-def undiscounted(job: PolicyJobConfig) -> None:
-    """A ranking critic, the only kind there is, has values without scale or offset: discounting them means nothing."""
-    if isinstance(job.weighting, CriticWeighting) and job.weighting.gamma != 1:
-        raise ValueError(
-            f"weighting.gamma = {job.weighting.gamma}: the values of a ranking critic (critic.run or critic.path) "
-            "cannot be discounted; set it to 1"
         )
 
 

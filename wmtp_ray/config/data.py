@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from wmtp_ray.config.base import Section
 
@@ -30,6 +30,8 @@ class SamplingConfig(Section):
     """Share of each bin; what a bin is short of is taken from the others in proportion."""
     allow_fewer: bool = False
     """Take what there is where `num_samples` is more."""
+    without_fold: tuple[NonNegativeInt, PositiveInt] | None = Field(default=None, exclude=True)
+    """[f, F]: leave out the training problems of fold f of F, which a cross-fitted critic is to score."""
     seed: int = 0
 
     @model_validator(mode="after")

@@ -8,6 +8,7 @@ from pydantic import Field, NonNegativeInt, model_validator
 
 from wmtp_ray.config import checks
 from wmtp_ray.config.base import Section
+from wmtp_ray.config.critic import CriticObjectiveConfig, RankingConfig
 from wmtp_ray.config.data import PlanConfig, SamplingConfig
 from wmtp_ray.config.model import PolicyConfig, ValueModelConfig
 from wmtp_ray.config.run import (
@@ -18,7 +19,13 @@ from wmtp_ray.config.run import (
     StorageConfig,
     ValidationConfig,
 )
-from wmtp_ray.config.weighting import CriticPoolConfig, LossConfig, UniformWeighting, WeightingConfig
+from wmtp_ray.config.weighting import (
+    CriticPoolConfig,
+    LossConfig,
+    ReferencePoolConfig,
+    UniformWeighting,
+    WeightingConfig,
+)
 
 
 class DataConfig(Section):
@@ -61,9 +68,12 @@ class TrainingJobConfig(JobConfig):
 
 
 class CriticJobConfig(TrainingJobConfig):
-    """`jobs/critic.py`: train a value model by pairwise ranking."""
+    """`jobs/critic.py`: train a value model on pairs, by ranking or λ-return."""
 
     model: ValueModelConfig
+    objective: CriticObjectiveConfig = RankingConfig()
+    folds: Annotated[int, Field(ge=2)] | None = None
+    """Train so many critics, each without one fold of the training problems."""
 
     @model_validator(mode="after")
     def _pairs(self) -> Self:
@@ -72,18 +82,19 @@ class CriticJobConfig(TrainingJobConfig):
 
 
 class PolicyJobConfig(TrainingJobConfig):
-    """`jobs/baseline.py` and `jobs/verifiable.py`: train an MTP policy."""
+    """`jobs/{baseline,verifiable,ref_tuning,rho1}.py`: train an MTP policy."""
 
     model: PolicyConfig
     weighting: WeightingConfig = UniformWeighting()
     loss: LossConfig = LossConfig()
     critic: CriticPoolConfig | None = None
+    reference: ReferencePoolConfig | None = None
 
     @model_validator(mode="after")
     def _singles(self) -> Self:
         checks.paired(self.data, wanted=False)
-        checks.critic_named(self)
-        checks.undiscounted(self)
+        checks.scorers_named(self)
+        checks.clip_bounds(self)
         checks.coefficients(self)
         checks.extra_heads_trainable(self)
         return self

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from wmtp_ray.config.base import Section
 from wmtp_ray.config.run import Fraction
+
+CriticObjectiveKind = Literal["ranking", "lambda_return"]
+"""What a critic was trained for; see `wmtp_ray.config.critic`."""
 
 
 class WeightingBase(Section):
@@ -28,12 +31,16 @@ class UniformWeighting(WeightingBase):
 
 
 class CriticWeighting(WeightingBase):
-    """exp(whitened advantage / beta), clipped, from a frozen critic's values."""
+    """exp(whitened advantage / beta), clipped, from a frozen critic's values. `lam` 0 is TD(0), 1 Monte-Carlo."""
 
     method: Literal["critic"] = "critic"
     gamma: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Other than 1 only with a λ-return critic."""
     lam: Fraction = 0.95
-    first_token: Literal["prompt_value", "initial_value", "zero"] = "zero"
+    rewards: bool = False
+    """Whether the label of a program ends its advantages (the last token's is label - V). Only for λ-return critics."""
+    first_token: Literal["prompt_value", "initial_value", "zero"] | None = None
+    """null = `zero` for a ranking critic, which never trains values of prompts, `prompt_value` for a λ-return one."""
     initial_value: float = 0.5
     beta: PositiveFloat = 1.0
     min_weight: NonNegativeFloat = 0.1
@@ -42,7 +49,56 @@ class CriticWeighting(WeightingBase):
     ema_warmup_steps: PositiveInt = 10
 
 
-WeightingConfig = Annotated[UniformWeighting | CriticWeighting, Field(discriminator="method")]
+class ControlWeighting(CriticWeighting):
+    """The critic's weights without the insight; see `wmtp_ray.value_weighting.methods`."""
+
+    method: Literal[  # pyright: ignore[reportIncompatibleVariableOverride]
+        "circular_shift",
+        "class_position_matched",
+        "shuffled",
+        "random_matched",
+        "sequence_mean",
+        "sign_flipped",
+    ]
+    seed: NonNegativeInt = 0
+    """Of what is random in it, together with each sample's number."""
+
+
+class Rho1Weighting(WeightingBase):
+    """1 on the targets whose loss exceeds a reference model's the most, 0 elsewhere."""
+
+    method: Literal["rho1"] = "rho1"
+    k_percent: Annotated[float, Field(gt=0, le=1)] = 0.6
+    """Share of each head's targets that is kept, rounded up to whole targets. With `eos_weight: one` the
+    end-of-sequence tokens are always kept, and the share is of the others."""
+    mode: Literal["signed", "absolute", "difficult"] = "signed"
+    """Rank by policy loss - reference loss, by its absolute value, or by the reference loss alone."""
+    selection: Literal["micro_batch", "step"] = "micro_batch"
+    """What the share is of: each planned micro-batch, or the whole step, which costs a forward without gradient."""
+
+
+WeightingConfig = Annotated[
+    UniformWeighting | CriticWeighting | ControlWeighting | Rho1Weighting, Field(discriminator="method")
+]
+
+RECIPES: dict[str, tuple[str, ...]] = {
+    "uniform": ("weighting.method=uniform",),
+    "critic": ("weighting.method=critic",),
+    "td0": ("weighting.method=critic", "weighting.lam=0"),
+    "monte_carlo": ("weighting.method=critic", "weighting.lam=1"),
+    "circular_shift": ("weighting.method=circular_shift",),
+    "class_position_matched": ("weighting.method=class_position_matched",),
+    "shuffled": ("weighting.method=shuffled",),
+    "random_matched": ("weighting.method=random_matched",),
+    "sequence_mean": ("weighting.method=sequence_mean",),
+    "sign_flipped": ("weighting.method=sign_flipped",),
+    "rho1": ("weighting.method=rho1",),
+    "uniform_k1": ("weighting.method=uniform", "model.num_heads=1"),
+    "critic_k1": ("weighting.method=critic", "model.num_heads=1"),
+    "uniform_all": ("weighting.method=uniform", "data.sampling.solutions=all"),
+    "critic_all": ("weighting.method=critic", "data.sampling.solutions=all"),
+}
+"""Arms of a comparison by name: what each changes in a policy's configuration, as on the command line."""
 
 
 class LossConfig(Section):
@@ -55,16 +111,20 @@ class LossConfig(Section):
     """Targets whose logits are alive at a time."""
 
 
-class CriticPoolConfig(Section):
-    """The frozen critic and the actors that score with it."""
+class ScorePoolConfig(Section):
+    """A frozen model, and the actors that score with it ahead of training."""
 
     run: str | None = None
-    """Name of a finished critic run under the storage root; or give `path`."""
+    """Name of a finished run under the storage root that trained it; or give `path`."""
     path: str | None = None
-    """Absolute directory of an exported critic."""
-    actors: PositiveInt = 1
+    """Absolute directory of what such a run exports."""
+    actors: PositiveInt | tuple[PositiveInt, PositiveInt] = 1
+    """How many; or the least and the most: one is added while workers wait for scores and the cluster has room for it,
+    and taken away when none has waited for a while."""
     cpus_per_actor: NonNegativeFloat = 1.0
     gpus_per_actor: NonNegativeFloat = 0.0
+    resources_per_actor: dict[str, NonNegativeFloat] = Field(default_factory=dict)
+    """Custom resources of the cluster."""
     threads_per_actor: PositiveInt = 1
     window: PositiveInt = 4
     """Micro-batches that one worker may have in scoring ahead of training."""
@@ -73,4 +133,34 @@ class CriticPoolConfig(Section):
     cache: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "scores"
     """Name of the score cache under the storage root; runs that name the same one share their scores."""
     cache_bytes: PositiveInt = 10_000_000_000
-    """Bound on the file of the score cache, shared by all runs (a value takes four bytes per response token)."""
+    """Bound on the file of the score cache, shared by all runs (a score takes four bytes per response token)."""
+
+    @property
+    def actor_range(self) -> tuple[int, int]:
+        """The least and the most actors."""
+        return (self.actors, self.actors) if isinstance(self.actors, int) else self.actors
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        least, most = self.actor_range
+        if least > most:
+            raise ValueError(f"actors = [{least}, {most}]: the first is the least number; swap them")
+        return self
+
+
+class CriticPoolConfig(ScorePoolConfig):
+    """The frozen critic of a policy job."""
+
+    backend: Literal["pool", "vllm", "serve"] = "pool"
+    """`pool`: transformers inside the actors. `vllm`: vLLM's pooling inside them, for a critic with a linear head.
+    `serve`: actors pass on to a running critic service, which other jobs may share. Scores are cached by backend."""
+    url: str | None = None
+    """Address of the service, for `serve`."""
+    folds: Annotated[int, Field(ge=2)] | None = None
+    """As in the critic's run: each problem is scored by the critic that did not train on it."""
+
+
+class ReferencePoolConfig(ScorePoolConfig):
+    """The frozen reference model of Rho-1; `run` is one of `jobs/ref_tuning.py`."""
+
+    dtype: Literal["float32", "bfloat16"] = "float32"

@@ -5,11 +5,12 @@ Everything works on the columns of the index; no text is read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from wmtp_ray.config.data import SamplingConfig
+from wmtp_ray.data.folds import problem_folds
 from wmtp_ray.data.index import ProblemIndex, Side
 from wmtp_ray.data.keyed import keyed_bits, keyed_order, rank_in_group
 from wmtp_ray.errors import ConfigError, DataError
@@ -69,6 +70,9 @@ def select(index: ProblemIndex, fingerprint: str, config: SamplingConfig) -> Sel
     `allow_fewer`), `DataError` where there is nothing at all.
     """
     key = (fingerprint, config.model_dump(mode="json"))
+    if config.without_fold is not None:
+        left_out, folds = config.without_fold
+        index = replace(index, split=np.where(problem_folds(index, folds) == left_out, -1, index.split))
     candidates = _pairs(index, config, key) if config.paired else _singles(index, config)
     candidates = _capped(index, candidates, config.max_per_problem, key)
     return _draw(index, candidates, config, key)

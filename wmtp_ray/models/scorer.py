@@ -7,43 +7,15 @@ sequence), then one value per response token. Example: prompt of 2, response of 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from wmtp_ray.data.batch import PackedBatch
+from wmtp_ray.data.segments import segments_of
 from wmtp_ray.errors import DataError
 from wmtp_ray.models.value_model import ValueModel
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Where one sample lies in a packed batch: row, [start, end) and the first response position."""
-
-    row: int
-    start: int
-    response_start: int
-    end: int
-
-    @property
-    def scored(self) -> slice:
-        """The positions whose values are kept."""
-        return slice(max(self.start, self.response_start - 1), self.end)
-
-
-def segments_of(batch: PackedBatch) -> list[Segment]:
-    """The samples of a batch, in the order of `batch.sample_ids`."""
-    segments = []
-    for row, (ids, mask) in enumerate(
-        zip(batch.segment_ids.numpy(), batch.response_mask.numpy(), strict=True)
-    ):
-        for segment in range(ids.max() + 1):
-            positions = np.flatnonzero(ids == segment)
-            start, end = int(positions[0]), int(positions[-1]) + 1
-            segments.append(Segment(row, start, start + int(np.argmax(mask[start:end])), end))
-    return segments
 
 
 def split_values(values_RT: Tensor, batch: PackedBatch) -> list[np.ndarray]:
@@ -67,6 +39,14 @@ def join_values(samples: list[np.ndarray], batch: PackedBatch) -> Tensor:
     for scores, segment in zip(samples, segments_of(batch), strict=True):
         values_RT[segment.row, segment.scored] = torch.from_numpy(np.array(scores, dtype=np.float32))
     return values_RT
+
+
+def join_losses(samples: list[np.ndarray], batch: PackedBatch) -> Tensor:
+    """[R, T] float32 with one number per response token of each sample in place, 0 elsewhere."""
+    losses_RT = torch.zeros(batch.shape, dtype=torch.float32)
+    for losses, segment in zip(samples, segments_of(batch), strict=True):
+        losses_RT[segment.row, segment.response] = torch.from_numpy(np.array(losses, dtype=np.float32))
+    return losses_RT
 
 
 def score_keys(batch: PackedBatch, scorer: str) -> list[bytes]:

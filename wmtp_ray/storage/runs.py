@@ -34,10 +34,13 @@ FREE_TO_CHANGE = (
     "storage",
     "resume_allow",
     *(
-        f"critic.{key}"
-        for key in ("actors", "cpus_per_actor", "gpus_per_actor", "window", "max_task_retries")
+        f"{section}.{key}"
+        for section in ("critic", "reference")
+        for key in (
+            *("actors", "cpus_per_actor", "gpus_per_actor", "resources_per_actor", "window"),
+            *("max_task_retries", "cache", "cache_bytes", "url"),
+        )
     ),
-    *("critic.cache", "critic.cache_bytes"),
 )
 """Keys that may differ when a run is resumed: they change where and how fast it runs, not what it computes."""
 

@@ -1,51 +1,96 @@
-"""The critic's objective: rank the correct above the incorrect solution of each pair of a step.
+"""The critic's objectives over the pairs of a whole step.
 
-loss = mean over the step's pairs of -log sigmoid(mean V over the correct response - mean V over the incorrect one)
+Ranking: mean over pairs of -log sigmoid(mean V over the correct response - mean V over the incorrect one).
+λ-return: mean error of V against the λ-return of the label, per program; (mean over correct + mean over incorrect) / 2.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from wmtp_ray.config.critic import LambdaReturnConfig
+from wmtp_ray.data.keyed import keyed_bits
 from wmtp_ray.data.plan import PlannedStep
-from wmtp_ray.losses import RankingStatistics, ranking_loss_from_means, segment_means
+from wmtp_ray.losses import (
+    LambdaSchedule,
+    RankingStatistics,
+    lambda_return_losses,
+    lambda_return_targets,
+    ranking_loss_from_means,
+    segment_means,
+    spread_over_segments,
+)
 from wmtp_ray.models.value_model import ValueModel
-from wmtp_ray.training.batch import MicroBatch
+from wmtp_ray.training.batch import MicroBatch, Need
 from wmtp_ray.training.collective import Collective
 from wmtp_ray.training.objective import Metrics
 
 
+@dataclass(frozen=True)
+class ScoredPairs:
+    """A micro-batch with its values, and which of its samples form pairs."""
+
+    micro_batch: MicroBatch
+    values_RT: Tensor
+    pairs_P2: Tensor
+    """Samples that count as correct and incorrect."""
+    means_S: Tensor
+    statistics: RankingStatistics
+
+    @property
+    def means(self) -> tuple[Tensor, Tensor]:
+        """Mean values of both sides, [P] each."""
+        correct_P, incorrect_P = self.pairs_P2.unbind(dim=1)
+        return self.means_S[correct_P], self.means_S[incorrect_P]
+
+
 class RankingObjective:
-    """Pairwise ranking over whole steps. Implements `Objective`."""
+    """Pairwise ranking over whole steps. Implements `Objective`.
 
-    needs_values = False
+    With `shuffle_seed`, training takes for the correct side of each pair a random one, a function of the seed and the
+    pair; `evaluate` keeps the true labels.
+    """
 
-    def __init__(self, model: ValueModel, device: torch.device) -> None:
+    needs: ClassVar[frozenset[Need]] = frozenset()
+
+    def __init__(self, model: ValueModel, device: torch.device, shuffle_seed: int | None = None) -> None:
         self.model = model
         self._device = device
+        self._shuffle_seed = shuffle_seed
         self._statistics = RankingStatistics()
+        self._loss_sum = torch.zeros((), dtype=torch.float64)
         self._num_pairs = 0
 
     def prepare(self, step: PlannedStep, mine: Sequence[MicroBatch], collective: Collective) -> None:
         """The plan knows the step's pairs: nothing has to be reduced."""
         self._num_pairs = sum(len(planned.pairs) for planned in step.micro_batches)
         self._statistics = RankingStatistics()
+        self._loss_sum = torch.zeros((), dtype=torch.float64)
 
     def backward(self, micro_batch: MicroBatch) -> None:
         """Add the gradient of this micro-batch's share of the step's mean."""
-        correct_P, incorrect_P, statistics = self._compare(micro_batch)
-        ranking_loss_from_means(correct_P, incorrect_P, normalizer=self._num_pairs).backward()
-        self._statistics += statistics
+        scored = self._score(micro_batch, _shuffled(micro_batch, self._shuffle_seed))
+        loss = self._loss(scored)
+        (loss / self._num_pairs).backward()
+        self._loss_sum += loss.detach().double().cpu()
+        self._statistics += scored.statistics
 
     def metrics(self, collective: Collective) -> Metrics:
-        return _as_metrics(self._statistics, collective)
+        return _as_metrics(self._statistics, self._loss_sum, collective)
 
     def evaluate(self, micro_batches: Iterable[MicroBatch], collective: Collective) -> Metrics:
-        return _as_metrics(sum((self._compare(m)[2] for m in micro_batches), RankingStatistics()), collective)
+        statistics, loss_sum = RankingStatistics(), torch.zeros((), dtype=torch.float64)
+        for micro_batch in micro_batches:
+            scored = self._score(micro_batch, micro_batch.planned.pairs)
+            loss_sum += self._loss(scored).double().cpu()
+            statistics += scored.statistics
+        return _as_metrics(statistics, loss_sum, collective)
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -53,22 +98,97 @@ class RankingObjective:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         pass
 
-    def _compare(self, micro_batch: MicroBatch) -> tuple[Tensor, Tensor, RankingStatistics]:
-        """Mean values of the correct and the incorrect side of each pair, [P] each, and the pairs' statistics."""
+    def _loss(self, scored: ScoredPairs) -> Tensor:
+        """Sum of the pairs' losses."""
+        return ranking_loss_from_means(*scored.means, normalizer=1.0)
+
+    def _score(self, micro_batch: MicroBatch, pairs_P2: np.ndarray) -> ScoredPairs:
         batch = micro_batch.batch.to(self._device)
-        means = segment_means(
-            self.model(batch), batch.response_mask, batch.segment_ids, len(batch.sample_ids)
+        values_RT = self.model(batch)
+        means = segment_means(values_RT, batch.response_mask, batch.segment_ids, len(batch.sample_ids))
+        pairs = torch.from_numpy(pairs_P2).to(self._device)
+        statistics = RankingStatistics.of(
+            *(means.mean_S[side] for side in pairs.unbind(dim=1)),
+            *(means.count_S[side] for side in pairs.unbind(dim=1)),
         )
-        correct, incorrect = torch.from_numpy(micro_batch.planned.pairs).to(self._device).unbind(dim=1)
-        sides = means.mean_S[correct], means.mean_S[incorrect]
-        counts = means.count_S[correct], means.count_S[incorrect]
-        return *sides, RankingStatistics.of(*sides, *counts)
+        return ScoredPairs(micro_batch, values_RT, pairs, means.mean_S, statistics)
 
 
-def _as_metrics(statistics: RankingStatistics, collective: Collective) -> Metrics:
+class LambdaReturnObjective(RankingObjective):
+    """Regression of every value on the λ-return of its program's label. λ follows its schedule over the steps."""
+
+    def __init__(
+        self,
+        model: ValueModel,
+        device: torch.device,
+        config: LambdaReturnConfig,
+        total_steps: int,
+        shuffle_seed: int | None = None,
+    ) -> None:
+        super().__init__(model, device, shuffle_seed)
+        self._config = config
+        self._schedule = LambdaSchedule(
+            kind=config.lam_schedule,
+            start=config.lam,
+            end=config.lam if config.lam_end is None else config.lam_end,
+            warmup_steps=round(config.lam_warmup_share * total_steps),
+            total_steps=total_steps,
+        )
+        self._lam = config.lam
+
+    def prepare(self, step: PlannedStep, mine: Sequence[MicroBatch], collective: Collective) -> None:
+        super().prepare(step, mine, collective)
+        self._lam = self._schedule.at(step.number)
+
+    def metrics(self, collective: Collective) -> Metrics:
+        return super().metrics(collective) | {"lam": self._lam}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"lam": self._lam}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._lam = float(state["lam"])
+
+    def _loss(self, scored: ScoredPairs) -> Tensor:
+        """Sum over pairs of the mean of both sides' errors."""
+        batch = scored.micro_batch.batch.to(self._device)
+        rewards_S = torch.zeros(len(batch.sample_ids), device=self._device)
+        rewards_S[scored.pairs_P2[:, 0]] = 1.0
+        rewards_RT = spread_over_segments(rewards_S, batch.segment_ids)
+        targets_RT = lambda_return_targets(
+            scored.values_RT.detach(),
+            rewards_RT,
+            batch.response_mask,
+            self._config.gamma,
+            self._lam,
+            batch.segment_ids,
+        )
+        losses_S, _ = lambda_return_losses(
+            scored.values_RT,
+            targets_RT,
+            batch.response_mask,
+            batch.segment_ids,
+            len(batch.sample_ids),
+            self._config.loss,
+            self._config.huber_delta,
+        )
+        return losses_S[scored.pairs_P2.flatten()].sum() / 2
+
+
+def _shuffled(micro_batch: MicroBatch, seed: int | None) -> np.ndarray:
+    """[P, 2] the pairs, each with its sides exchanged or not by a bit of (seed, its rows)."""
+    pairs_P2 = micro_batch.planned.pairs
+    if seed is None:
+        return pairs_P2
+    rows = np.array(micro_batch.planned.rows)
+    exchanged = [bool(keyed_bits(1, "labels", seed, *rows[pair].tolist())[0] & 1) for pair in pairs_P2]
+    return np.where(np.array(exchanged)[:, None], pairs_P2[:, ::-1], pairs_P2)
+
+
+def _as_metrics(statistics: RankingStatistics, loss_sum: Tensor, collective: Collective) -> Metrics:
     total = RankingStatistics.from_tensor(collective.sum(statistics.as_tensor()))
     return {
-        "loss": total.loss,
+        "loss": collective.sum(loss_sum).item() / max(total.pairs, 1.0),
         "pairwise_accuracy": total.accuracy,
         "margin": total.margin,
         "shorter_wins_accuracy": total.shorter_wins_accuracy,

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from wmtp_ray.data.plan import PlannedStep
-from wmtp_ray.training.batch import MicroBatch
+from wmtp_ray.training.batch import MicroBatch, Need
 from wmtp_ray.training.collective import Collective
 
 Metrics = dict[str, float | list[float]]
@@ -44,8 +44,8 @@ class Objective(Protocol):
     def model(self) -> TrainableModel: ...
 
     @property
-    def needs_values(self) -> bool:
-        """Whether micro-batches must carry the frozen critic's values."""
+    def needs(self) -> frozenset[Need]:
+        """What micro-batches must carry beside their tokens."""
         ...
 
     def prepare(self, step: PlannedStep, mine: Sequence[MicroBatch], collective: Collective) -> None: ...

@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from wmtp_ray.config.weighting import CriticWeighting, WeightingBase
-from wmtp_ray.data.batch import PackedBatch
 from wmtp_ray.training.collective import Collective
 from wmtp_ray.training.objective import Metrics
 from wmtp_ray.value_weighting import WeightSums
@@ -18,21 +16,18 @@ HISTOGRAM_TOP = 3.0
 class WeightReport:
     """Collects the weights of one rank's micro-batches; `metrics` adds up the ranks."""
 
-    def __init__(self, weighting: WeightingBase, eos_token_id: int) -> None:
-        clips = isinstance(weighting, CriticWeighting)
-        self._bounds = (weighting.min_weight, weighting.max_weight) if clips else (0.0, float("inf"))
-        self._eos_id = eos_token_id
+    def __init__(self, bounds: tuple[float, float]) -> None:
+        """`bounds`: the clip bounds whose shares are reported."""
+        self._bounds = bounds
         self._all, self._eos = WeightSums(), WeightSums()
         self._histogram = torch.zeros(HISTOGRAM_BINS, dtype=torch.float64)
 
-    def add(self, weights_RT: Tensor, batch: PackedBatch) -> None:
-        """Take in the weights of one micro-batch."""
-        mask_RT = batch.response_mask
-        self._all += WeightSums.of(weights_RT, mask_RT, *self._bounds)
-        self._eos += WeightSums.of(weights_RT, batch.labels == self._eos_id, *self._bounds)
-        self._histogram += torch.histc(
-            weights_RT[mask_RT].clamp(max=HISTOGRAM_TOP), HISTOGRAM_BINS, 0, HISTOGRAM_TOP
-        )
+    def add(self, weights: Tensor, mask: Tensor, is_eos: Tensor) -> None:
+        """Take in weights of one micro-batch: by token [R, T], or by position and head; all three of one shape."""
+        self._all += WeightSums.of(weights, mask, *self._bounds)
+        self._eos += WeightSums.of(weights, is_eos, *self._bounds)
+        shown = weights[mask].float().clamp(max=HISTOGRAM_TOP)
+        self._histogram += torch.histc(shown, HISTOGRAM_BINS, 0, HISTOGRAM_TOP)
 
     def metrics(self, collective: Collective) -> Metrics:
         """Over all ranks: mean, std, min, max, shares at the bounds, normalised entropy, effective sample size, the

@@ -16,6 +16,12 @@ from wmtp_ray.value_weighting.checks import require_finite, require_same_shape
 SelectionMode = Literal["signed", "absolute", "difficult"]
 
 
+def kept_targets(num_valid: int, k_percent: float) -> int:
+    """⌈k_percent·n⌉, k_percent read as the decimal it is written as. Example: 30 targets at 0.1 keep 3."""
+    share = Fraction(k_percent).limit_denominator(1_000_000)
+    return -(-num_valid * share.numerator // share.denominator)
+
+
 @torch.no_grad()
 def rho1_weights(
     policy_ce: Tensor,
@@ -70,9 +76,8 @@ def rho1_weights(
     B, T, K = valid_BTK.shape
     score_NK = torch.where(valid_BTK, score_BTK, -torch.inf).reshape(B * T, K)
     order_NK = score_NK.sort(dim=0, descending=True, stable=True).indices
-    share = Fraction(k_percent).limit_denominator(1_000_000)
-    count_K = valid_BTK.sum(dim=(0, 1))
-    keep_K = -(-(count_K * share.numerator) // share.denominator)
+    counts = valid_BTK.sum(dim=(0, 1)).tolist()
+    keep_K = torch.tensor([kept_targets(count, k_percent) for count in counts], device=valid.device)
     rank_N1 = torch.arange(B * T, device=valid.device).unsqueeze(1)
     kept_NK = torch.zeros(B * T, K, device=valid.device).scatter(0, order_NK, (rank_N1 < keep_K).float())
     return kept_NK.view(B, T, K)

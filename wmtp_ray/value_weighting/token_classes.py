@@ -1,0 +1,126 @@
+"""What a response token is in Python's grammar, and how far along its response it stands: what the control
+`class_position_matched` and the audit compare weights by.
+"""
+
+from __future__ import annotations
+
+import io
+import keyword
+import token
+import tokenize
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wmtp_ray.data.batch import PackedBatch
+from wmtp_ray.data.segments import segments_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+TOKEN_CLASSES = (
+    "other",
+    "whitespace",
+    "keyword",
+    "name",
+    "number",
+    "string",
+    "comment",
+    "operator",
+    "eos",
+)
+"""`other`: what Python cannot tokenise, such as the rest of a program that truncation cut inside a string."""
+DECILES = 10
+NUM_CELLS = len(TOKEN_CLASSES) * DECILES
+
+_WINDOW = 16
+"""Tokens decoded together to find the text that the last of them adds."""
+
+
+def token_pieces(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
+    """The text that each token adds to the text before it; "" for a token that ends inside a character, whose
+    text the next one brings.
+
+    Example: the tokens of "x = é", the last character cut in two: ["x", " =", " ", "", "é"].
+    """
+    pieces: list[str] = []
+    for i in range(len(ids)):
+        start = max(0, i - _WINDOW)
+        before, after = (
+            str(tokenizer.decode(ids[start:end], clean_up_tokenization_spaces=False)) for end in (i, i + 1)
+        )
+        if after.endswith("�"):
+            pieces.append("")
+        else:
+            pieces.append(after[len(before.rstrip("�")) :])
+    return pieces
+
+
+def python_classes(text: str) -> np.ndarray:
+    """[characters] int64, positions in `TOKEN_CLASSES`: what each character of a Python program belongs to.
+
+    A program that stops being Python keeps the classes found up to there; the rest is `other`, or `whitespace`.
+
+    Example: "if x1" → k k w n n.
+    """
+    kinds = np.full(len(text), TOKEN_CLASSES.index("other"), dtype=np.int64)
+    kinds[[character.isspace() for character in text]] = TOKEN_CLASSES.index("whitespace")
+    line_starts = np.cumsum([0, *(len(line) for line in io.StringIO(text, newline=""))])
+
+    def place(row: int, column: int) -> int:
+        return int(line_starts[min(row - 1, len(line_starts) - 1)]) + column
+
+    try:
+        for found in tokenize.generate_tokens(io.StringIO(text, newline="").readline):
+            if (name := _class_of(found)) is not None:
+                kinds[place(*found.start) : place(*found.end)] = TOKEN_CLASSES.index(name)
+    except (tokenize.TokenError, SyntaxError):
+        pass
+    return kinds
+
+
+def response_classes(tokenizer: PreTrainedTokenizerBase, ids: list[int], eos_token_id: int) -> np.ndarray:
+    """[tokens] int64: the class of each response token, that of the first character which is not white space."""
+    body = ids[:-1] if ids and ids[-1] == eos_token_id else ids
+    pieces = token_pieces(tokenizer, body)
+    of_character = python_classes("".join(pieces))
+    whitespace, other = TOKEN_CLASSES.index("whitespace"), TOKEN_CLASSES.index("other")
+    classes, start = [], 0
+    for piece in pieces:
+        own = of_character[start : start + len(piece)]
+        start += len(piece)
+        visible = own[own != whitespace]
+        classes.append(int(visible[0]) if visible.size else whitespace if own.size else other)
+    return np.array(classes + [TOKEN_CLASSES.index("eos")] * (len(ids) - len(body)), dtype=np.int64)
+
+
+def response_deciles(num_tokens: int) -> np.ndarray:
+    """[tokens] int64: the tenth of the response that each token stands in. 20 tokens → 0 0 1 1 ... 9 9."""
+    return np.arange(num_tokens) * DECILES // max(num_tokens, 1)
+
+
+def token_cells(tokenizer: PreTrainedTokenizerBase, batch: PackedBatch, eos_token_id: int) -> Tensor:
+    """[R, T] int64: class · 10 + decile of every response token, −1 elsewhere."""
+    cells_RT = torch.full(batch.shape, -1, dtype=torch.int64)
+    for segment in segments_of(batch):
+        ids = batch.input_ids[segment.row, segment.response].tolist()
+        cells = response_classes(tokenizer, ids, eos_token_id) * DECILES + response_deciles(len(ids))
+        cells_RT[segment.row, segment.response] = torch.from_numpy(cells)
+    return cells_RT
+
+
+def _class_of(found: tokenize.TokenInfo) -> str | None:
+    match found.type:
+        case token.NAME:
+            return "keyword" if keyword.iskeyword(found.string) else "name"
+        case token.NUMBER:
+            return "number"
+        case token.STRING:
+            return "string"
+        case token.COMMENT:
+            return "comment"
+        case token.OP:
+            return "operator"
+    return None  # line ends and indentation stay white space
