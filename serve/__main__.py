@@ -23,8 +23,8 @@ from ray.serve.config import HTTPOptions
 from ray.serve.schema import LoggingConfig
 
 from serve.critic import critic_directory
-from serve.deployment import critic_application, require_tokens
-from serve.tokens import BearerTokens
+from serve.deployment import critic_application
+from serve.tokens import BearerTokens, require_tokens
 from wmtp_ray.cluster.connect import connected
 from wmtp_ray.cluster.local import enable_token_authentication
 from wmtp_ray.config.command import quiet_libraries

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 from typing import Any
 
@@ -13,10 +12,9 @@ from ray.serve.context import _get_global_client
 from serve.api import build_api
 from serve.ray_measures import RayMeasures
 from serve.service import ScoringService
-from serve.tokens import BearerTokens
+from serve.tokens import BearerTokens, require_tokens
 from wmtp_ray.config.load import validate
 from wmtp_ray.config.serve import ServeConfig
-from wmtp_ray.errors import ConfigError
 
 logger = logging.getLogger("ray.serve")
 DRAIN_SECONDS = 120.0
@@ -59,25 +57,6 @@ class CriticDeployment:
     def check_health(self) -> None:
         """Called by Serve; raises where the model's thread is gone or hangs, and Serve replaces the replica."""
         self._service.check()
-
-
-def require_tokens(host: str | None, tokens: BearerTokens) -> None:
-    """`ConfigError` where the HTTP server is reachable from elsewhere and everyone could ask."""
-    if not tokens and not is_loopback(host):
-        raise ConfigError(
-            f"the HTTP server listens on {host}, beyond this machine, and there are no bearer tokens; set tokens.file "
-            "or the environment variable WMTP_SERVE_TOKENS, or listen on 127.0.0.1"
-        )
-
-
-def is_loopback(host: str | None) -> bool:
-    """Whether only this machine reaches a server that listens on `host`; None is a server without HTTP."""
-    if host is None or host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def critic_application(config: ServeConfig, **options: Any) -> serve.Application:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import os
 import re
 from dataclasses import dataclass
@@ -60,3 +61,22 @@ class BearerTokens:
         scheme, _, given = authorization.partition(b" ")
         matches = [hmac.compare_digest(token, given.strip()) for token in self._tokens]
         return f"client {matches.index(True)}" if scheme.lower() == b"bearer" and any(matches) else None
+
+
+def require_tokens(host: str | None, tokens: BearerTokens) -> None:
+    """`ConfigError` where the HTTP server is reachable from elsewhere and everyone could ask."""
+    if not tokens and not is_loopback(host):
+        raise ConfigError(
+            f"the HTTP server listens on {host}, beyond this machine, and there are no bearer tokens; set tokens.file "
+            "or the environment variable WMTP_SERVE_TOKENS, or listen on 127.0.0.1"
+        )
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether only this machine reaches a server that listens on `host`; None is a server without HTTP."""
+    if host is None or host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

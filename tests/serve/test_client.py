@@ -1,0 +1,158 @@
+"""The client: what it retries, what it does not, and the numbers it brings back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from fastapi.testclient import TestClient
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.serve.test_api import CODE, ITEM, ask
+from wmtp_ray.client import InstructionItem, Options, PromptItem, ScoreClient, ServiceRefusal
+from wmtp_ray.client.base64_arrays import decode_array, encode_array
+from wmtp_ray.client.score_client import retry_after
+from wmtp_ray.data.batch import pack
+from wmtp_ray.data.prompt import TokenizedSample
+from wmtp_ray.errors import ConfigError, InfraError
+from wmtp_ray.models.scorer import score
+from wmtp_ray.models.value_model import ValueModel
+
+INFO = {"critic": {"fingerprint": "f", "version": "v", "dtype": "float32", "tokenizer_fingerprint": "t"}}
+
+
+class Through(httpx.BaseTransport):
+    """Hands requests on to the service in this process, after the failures given."""
+
+    def __init__(
+        self, answer: Callable[[httpx.Request], httpx.Response], failures: list[httpx.Response | Exception]
+    ) -> None:
+        self.answer, self.failures, self.asked = answer, failures, 0
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self.asked += 1
+        if self.failures:
+            failure = self.failures.pop(0)
+            if isinstance(failure, Exception):
+                raise failure
+            return failure
+        return self.answer(request)
+
+
+def scripted(*failures: httpx.Response | Exception, patience: float = 20.0) -> tuple[ScoreClient, Through]:
+    transport = Through(lambda _: httpx.Response(200, json=INFO), list(failures))
+    return ScoreClient("http://localhost", transport=transport, patience=patience), transport
+
+
+@pytest.fixture(scope="module")
+def client(api: TestClient) -> Iterator[ScoreClient]:
+    def answer(request: httpx.Request) -> httpx.Response:
+        response = api.request(
+            request.method, request.url.path, content=request.read(), headers=dict(request.headers)
+        )
+        return httpx.Response(response.status_code, headers=response.headers, content=response.content)
+
+    with ScoreClient("http://localhost", transport=Through(answer, [])) as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [httpx.ConnectError("refused"), httpx.ReadTimeout("slow"), httpx.RemoteProtocolError("cut")]
+    + [httpx.Response(status) for status in (408, 429, 500, 502, 503, 504)],
+)
+def test_what_may_pass_is_tried_again(failure: httpx.Response | Exception) -> None:
+    client, transport = scripted(failure)
+    assert client.critic().version == "v"
+    assert transport.asked == 2
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 415, 422])
+def test_what_will_not_is_not(status: int) -> None:
+    client, transport = scripted(
+        httpx.Response(status, json={"type": "t", "title": "", "status": status, "detail": "why"})
+    )
+    with pytest.raises(ServiceRefusal, match=f"{status}.*why") as refusal:
+        client.critic()
+    assert refusal.value.problem is not None
+    assert transport.asked == 1
+
+
+def test_the_services_own_time_is_waited_for() -> None:
+    client, _ = scripted(httpx.Response(503, headers={"Retry-After": "1"}))
+    began = time.monotonic()
+    client.critic()
+    assert time.monotonic() - began >= 1
+
+
+def test_patience_ends_with_the_last_reason() -> None:
+    client, _ = scripted(*[httpx.Response(503)] * 50, patience=0.5)
+    with pytest.raises(InfraError, match=r"within 0\.5 s; last: 503"):
+        client.critic()
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [(None, 0), ("3", 3), ("soon", 0), ("-1", 0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0)],
+)
+def test_retry_after_is_a_number_or_a_date(header: str | None, seconds: float) -> None:
+    assert retry_after(header) == seconds
+
+
+def test_scores_are_those_of_the_api(client: ScoreClient, api: TestClient) -> None:
+    items = [InstructionItem(**ITEM), PromptItem(prompt="x", response=CODE)]
+    assert client.score(items, Options(lam=0.5)) == ask(
+        api, [ITEM, {"prompt": "x", "response": CODE}], lam=0.5
+    )
+
+
+def test_any_number_of_items_keeps_its_order(client: ScoreClient) -> None:
+    items = [PromptItem(prompt=f"{n}", response=f"x = {n}\n") for n in range(23)]
+    options = Options(statistics="given", mean=0.0, std=1.0)
+    scored = list(client.score_each(items, options, items_per_request=4))
+    assert [item.response for item in scored] == [item.response for item in items]
+    with pytest.raises(ConfigError, match="must not depend on the request"):
+        next(client.score_each(items, Options()))
+
+
+def test_ranking(client: ScoreClient) -> None:
+    answer = client.rank("Add two numbers.", [CODE, "pass\n"])
+    assert sorted(entry.index for entry in answer.ranking) == [0, 1]
+
+
+def test_a_packed_batch_has_bitwise_the_values_of_the_library(client: ScoreClient, root: Path) -> None:
+    rng = np.random.default_rng(3)
+
+    def sample(number: int, length: int, start: int) -> TokenizedSample:
+        return TokenizedSample(number, rng.integers(3, 4000, length).astype(np.int32), start, False)
+
+    batch = pack([[sample(0, 30, 12), sample(1, 40, 1)], [sample(2, 55, 0)]], pad_id=2)
+    model = ValueModel.load(root / "runs" / "critic-quickstart" / "export")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    expected = score(model, batch, torch.device("cpu"))
+    torch.set_num_threads(threads)
+    values = client.score_batch(batch, fingerprint=model.fingerprint)
+    assert [len(v) for v in values] == [19, 40, 55]
+    for got, want in zip(values, expected, strict=True):
+        assert got.dtype == np.float32
+        assert got.tobytes() == want.tobytes()
+    with pytest.raises(InfraError, match="not 0000"):
+        client.score_batch(batch, fingerprint="0000")
+
+
+@given(st.lists(st.integers(-(2**31), 2**31 - 1)))
+def test_arrays_survive_the_wire(numbers: list[int]) -> None:
+    assert decode_array(encode_array(np.array(numbers, dtype=np.int32), "<i4"), "<i4").tolist() == numbers
+
+
+@pytest.mark.parametrize("text", ["AAA", "AAAA", "é", "A=AA", "AQAAAA==\n"])
+def test_damaged_arrays_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        decode_array(text, "<i4")
