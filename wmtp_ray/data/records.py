@@ -24,7 +24,8 @@ class Case:
 
 @dataclass(frozen=True)
 class Tests:
-    """The tests of one problem. `code`: test code of kind `assert` (HumanEval's `check`, MBPP's asserts)."""
+    """The tests of one problem. `code`: test code of kind `assert` (HumanEval's `check`, MBPP's asserts).
+    `tolerance`: by how much numbers printed may differ, relatively or absolutely (kind `stdio`; 0 = not at all)."""
 
     __test__ = False  # not a pytest class
 
@@ -33,6 +34,7 @@ class Tests:
     setup: str = ""
     entry_point: str = ""
     code: str = ""
+    tolerance: float = 0.0
 
     def to_json(self) -> str:
         """A JSON text that `from_json` turns back into an equal object."""

@@ -139,6 +139,8 @@ def run_serve(task):
                 result = arguments[0](*arguments[1], **arguments[2])
             elif verb == "list":
                 result = list(arguments[0])
+            elif verb == "truth":
+                result = bool(arguments[0])
             elif verb == "len":
                 result = len(arguments[0])
             elif verb == "item":
@@ -210,8 +212,9 @@ class Program:
 
 
 class Remote:
-    """An object of the program that is not plain. It can be called, read and iterated, but never compared: a
-    comparison with an object whose methods the program wrote would let the program decide."""
+    """An object of the program that is not plain. It can be called, read, iterated, and asked whether it is true (a
+    match of a regular expression is), but never compared: a comparison with an object whose methods the program
+    wrote would let the program decide."""
 
     def __init__(self, program, number):
         self._program = program
@@ -226,6 +229,9 @@ class Remote:
     def __len__(self):
         return self._program.ask("len", self)
 
+    def __bool__(self):
+        return self._program.ask("truth", self) is True
+
     def __getitem__(self, key):
         return self._program.ask("item", self, key)
 
@@ -239,7 +245,7 @@ class Remote:
             "the program returned an object that is not made of builtin types; it cannot be compared"
         )
 
-    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __bool__ = __contains__ = _refuse
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __contains__ = _refuse
 
 
 def names_of(code):

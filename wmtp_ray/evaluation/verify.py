@@ -4,7 +4,7 @@
   compared here with the expected literal, which never enters the sandbox. Nothing inside can forge a pass:
   what it sends is only ever an answer.
 - `stdio`: one fresh process per case; standard output is compared here, token by token after splitting on
-  white space.
+  white space, numbers as near as the tests allow.
 - `assert`: test code cannot be judged from outside, so it runs in a second sandbox of its own, where the
   program's functions are proxies that call into the program's sandbox and hand back plain values. No line of
   the program ever runs beside the tests: there are no frames to read, no builtins or `assert` helpers to
@@ -18,7 +18,7 @@ is allowed; nan equals nan.
 What remains: a program may recognise its test inputs; test code that takes an expected value from the
 program's own helper functions trusts them (HumanEval's come from the prompt, see `benchmarks`); objects that
 are not made of builtin types cannot be compared, so that code returning them fails where an `==` of its own
-would have passed.
+would have passed; whether they are true is for the program to say, as it is of the plain values it returns.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def _verify_stdio(program: str, tests: Tests, limits: Limits) -> Judgement:
         failure = None
         if not outcome.started or outcome.exit_code or outcome.timed_out or outcome.output_exceeded:
             failure = _cause(outcome, f"case {number}: exit code {outcome.exit_code}")
-        elif outcome.stdout.split() != case.expected.encode().split():
+        elif not same_output(case.expected, outcome.stdout.decode("utf-8", "replace"), tests.tolerance):
             shown = _short(outcome.stdout.decode("utf-8", "replace"))
             failure = ("wrong_answer", f"case {number}: printed {shown}, expected {_short(case.expected)}")
         passed_count += failure is None
@@ -223,6 +223,30 @@ def _literal(text: str) -> Any:
         if text.strip() in ("set()", "frozenset()", "inf", "-inf", "nan"):
             return {"set()": set(), "frozenset()": frozenset()}.get(text.strip()) or float(text)
         raise DataError(f"expected value {text[:200]!r} is not a Python literal") from None
+
+
+def same_output(expected: str, printed: str, tolerance: float = 0.0) -> bool:
+    """Equality of outputs after splitting on white space. With a `tolerance`, tokens that are numbers may differ by
+    it, relatively or absolutely; two integers may not.
+
+    >>> same_output("0.5 7", "0.5000001\\n7", 1e-6), same_output("0.5", "0.5000001"), same_output("7", "8", 1e-6)
+    (True, False, False)
+    """
+    tokens, found = expected.split(), printed.split()
+    if len(tokens) != len(found):
+        return False
+    return all(
+        a == b or (tolerance > 0 and _near(a, b, tolerance)) for a, b in zip(tokens, found, strict=True)
+    )
+
+
+def _near(expected: str, printed: str, tolerance: float) -> bool:
+    try:
+        if expected.lstrip("+-").isdecimal() and printed.lstrip("+-").isdecimal():
+            return int(expected) == int(printed)
+        return math.isclose(float(expected), float(printed), rel_tol=tolerance, abs_tol=tolerance)
+    except ValueError:
+        return False
 
 
 def equal(expected: Any, result: Any) -> bool:
