@@ -1,13 +1,11 @@
 """Data at the size of CodeContests: a synthetic store of 2 million rows and 13,000 problems.
 
 Lengths follow a log-normal around those of CodeContests. The large store is written without tokenising (its lengths are
-drawn), so that the benchmark takes minutes; tokenising is measured on its own.
+drawn), so that the benchmark takes minutes; `benchmarks.prepare` measures preparing.
 """
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,12 +16,11 @@ import numpy as np
 from benchmarks.figure import Figure
 from wmtp_ray.config.data import PlanConfig, SamplingConfig
 from wmtp_ray.data.plan import plan_selection
-from wmtp_ray.data.prepared import PreparedProblem, prepare_problem
+from wmtp_ray.data.prepared import Kinship, PreparedProblem
 from wmtp_ray.data.records import Problem, Solution
 from wmtp_ray.data.sampling import select
 from wmtp_ray.data.store import SolutionStore
 from wmtp_ray.data.writer import StoreWriter
-from wmtp_ray.models import load_tokenizer, resolve_model
 
 ROWS, PROBLEMS = 2_000_000, 13_000
 MAX_LENGTH = 2048
@@ -45,7 +42,9 @@ def synthetic(num_rows: int, num_problems: int) -> Iterator[PreparedProblem]:
             for i, (s, label) in enumerate(zip(starts, correct, strict=True))
         )
         problem = Problem(f"p{p}", "Read numbers and print their sum. " * 10, solutions, difficulty=p % 28)
-        yield PreparedProblem(problem, tokens, tokens - np.int32(prompt), 0, (), n)
+        alone = np.arange(n, dtype=np.int32)
+        kinship = Kinship(problem.problem_id, None, True, np.zeros(0, np.uint32), np.zeros(0, np.uint64))
+        yield PreparedProblem(problem, tokens, tokens - np.int32(prompt), 0, (), n, alone, kinship)
 
 
 def write(path: Path, num_rows: int, num_problems: int) -> None:
@@ -57,59 +56,12 @@ def write(path: Path, num_rows: int, num_problems: int) -> None:
 
 
 def figures() -> Iterator[Figure]:
-    """Prepare, load, sample, read and plan."""
-    yield _tokenising()
+    """Load, sample, read and plan."""
     with tempfile.TemporaryDirectory(prefix="wmtp-bench-") as folder:
-        yield _peak_memory(Path(folder))
         path = Path(folder) / "store"
         write(path, ROWS, PROBLEMS)
         yield from _reading(path)
         yield from _planning(SolutionStore.open(path, "sizes"))
-
-
-def _tokenising() -> Figure:
-    tokenizer = load_tokenizer(resolve_model("smollm2-135m"))
-    problems = [item.problem for item in synthetic(2000, 13)]
-    prepare_problem(problems[0], tokenizer, max_length=MAX_LENGTH)
-    started = time.perf_counter()
-    rows = sum(prepare_problem(p, tokenizer, max_length=MAX_LENGTH).rows_in for p in problems)
-    prepared = rows / (time.perf_counter() - started)
-    started = time.perf_counter()
-    for problem in problems:
-        for solution in problem.solutions:
-            tokenizer(solution.code, add_special_tokens=False)
-    bare = rows / (time.perf_counter() - started)
-    return Figure(
-        "prepare_rows_per_second",
-        prepared,
-        "rows/s per core",
-        f"tokenizer alone, row by row: {bare:.0f} rows/s",
-    )
-
-
-def _peak_memory(folder: Path) -> Figure:
-    """Memory that writing takes for 400,000 rows, beside 100,000: flat means about the same."""
-    small, large = (_writing_memory(folder / str(n), n) for n in (100_000, 400_000))
-    return Figure(
-        "prepare_peak_memory",
-        large / small,
-        "x",
-        f"400,000 rows {large:.0f} MB, 100,000 rows {small:.0f} MB",
-        "<= 1.5",
-    )
-
-
-def _writing_memory(path: Path, num_rows: int) -> float:
-    code = f"from benchmarks.data import writing_grows_by as g; print(g({str(path)!r}, {num_rows}))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return float(done.stdout)
-
-
-def writing_grows_by(path: str, num_rows: int) -> float:
-    """MB by which the peak memory of this process grows while it writes a store."""
-    before = _restart_peak()
-    write(Path(path), num_rows, num_rows // 150)
-    return _peak() - before
 
 
 def _restart_peak() -> float:

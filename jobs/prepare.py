@@ -16,11 +16,12 @@ from typing import Any
 from rich.console import Console
 
 from wmtp_ray.cluster.connect import connected
-from wmtp_ray.cluster.prepare import prepare_store
+from wmtp_ray.cluster.prepare import move_aside, prepare_store
 from wmtp_ray.config import dump_yaml
 from wmtp_ray.config.command import Flags, run_command
 from wmtp_ray.config.prepare import PrepareJobConfig
-from wmtp_ray.data.sources import build_source, source_identity
+from wmtp_ray.data.recipe import recipe_of
+from wmtp_ray.data.sources import build_source
 from wmtp_ray.data.store import SolutionStore
 from wmtp_ray.data.writer import StoreCounts
 from wmtp_ray.errors import ConfigError
@@ -33,39 +34,35 @@ console = Console(highlight=False, markup=False, soft_wrap=True)
 def run(config: PrepareJobConfig, flags: Flags) -> None:
     """Make the store that `config` describes, or show the one that is there."""
     path = config.storage.root / "stores" / config.name
-    source, identity = build_source(config.source), source_identity(config.source)
+    source, recipe = build_source(config.source, config.languages), recipe_of(config)
+    beginning = f"store {path} from {len(source.partitions())} parts of {recipe['source']}"
     if flags.dry_run:
         console.print(dump_yaml(config))
-        console.print(f"store {path} from {len(source.partitions())} parts of {identity}")
+        console.print(beginning)
         return
-    if flags.fresh and path.exists():
-        path.rename(path.with_name(f"{path.name}.{time.strftime('%Y%m%d-%H%M%S')}"))
+    if flags.fresh:
+        move_aside(path)
     if (path / MANIFEST_NAME).exists():
-        return _show_finished(config, identity, path)
+        return _show_finished(recipe, path)
     tokenizer = resolve_model(config.tokenizer, config.storage.root / "models")
     started = time.perf_counter()
-    console.print(f"store {path} from {len(source.partitions())} parts of {identity}")
-    with connected(max(config.cluster.cpus_per_read, config.cluster.cpus_per_tokenize)):
-        counts = prepare_store(config, source, identity, tokenizer, path)
+    console.print(beginning)
+    with connected(config.cluster.cpus_per_read + config.cluster.cpus_per_tokenize):
+        counts = prepare_store(config, source, tokenizer, path)
     console.print(f"{counts.line()}; {time.perf_counter() - started:.0f} s")
 
 
-def _show_finished(config: PrepareJobConfig, identity: dict[str, Any], path: Path) -> None:
+def _show_finished(recipe: dict[str, Any], path: Path) -> None:
     store = SolutionStore.open(path)
-    wanted = {
-        "source": identity,
-        "max_length": config.max_length,
-        "languages": list(config.languages),
-        "max_bytes": config.max_bytes,
-    }
-    for key, value in wanted.items():
-        if store.manifest.facts[key] != value:
+    before = store.manifest.facts
+    for key, value in recipe.items():
+        if before.get(key) != value:
             raise ConfigError(
-                f"store {path} was prepared with {key} = {store.manifest.facts[key]}, not {value}; "
+                f"store {path} was prepared with {key} = {before.get(key)}, not {value}; "
                 "use --fresh or another name"
             )
     console.print(
-        f"store {path} is finished (--fresh makes it anew): {StoreCounts(**store.manifest.facts['counts']).line()}"
+        f"store {path} is finished (--fresh makes it anew): {StoreCounts(**before['counts']).line()}"
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from wmtp_ray.data.records import Problem, Reject
-from wmtp_ray.data.sources.jsonl import JsonlSource, held_out_splits
+from wmtp_ray.data.sources.jsonl import JsonlSource
 from wmtp_ray.data.store import SolutionStore
 from wmtp_ray.data.writer import write_store
 from wmtp_ray.errors import DataError
@@ -123,15 +122,6 @@ def test_compressed_equals_plain(tmp_path: Path):
         return [[s.code for s in p.solutions] for p in read(tmp_path / name) if isinstance(p, Problem)]
 
     assert programs("a.jsonl") == programs("b.jsonl.gz")
-
-
-@given(st.sets(st.text(max_size=5), max_size=40), st.floats(0, 0.5), st.floats(0, 0.49))
-def test_held_out_shares(problem_ids: set[str], valid: float, test: float):
-    splits = held_out_splits(sorted(problem_ids), valid, test)
-    assert splits == held_out_splits(sorted(problem_ids, reverse=True), valid, test)
-    counts = Counter(splits.values())
-    assert abs(counts["valid"] - valid * len(problem_ids)) <= 0.5
-    assert abs(counts["test"] - test * len(problem_ids)) <= 0.5 or sum(counts.values()) == len(problem_ids)
 
 
 json_values = st.recursive(

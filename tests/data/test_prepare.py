@@ -14,9 +14,10 @@ from transformers import PreTrainedTokenizerFast
 
 from tests.data.stores import synthetic_problems
 from wmtp_ray.cluster.prepare import prepare_store
-from wmtp_ray.config.prepare import JsonlSourceConfig, PrepareJobConfig
+from wmtp_ray.config.prepare import HeldOutConfig, PrepareJobConfig
+from wmtp_ray.data.recipe import recipe_of
 from wmtp_ray.data.records import Problem, Reject
-from wmtp_ray.data.sources import build_source, source_identity
+from wmtp_ray.data.sources import build_source
 from wmtp_ray.data.store import SolutionStore
 from wmtp_ray.data.writer import write_store
 from wmtp_ray.errors import DataError, StorageError
@@ -81,20 +82,20 @@ def test_equals_one_process(tmp_path: Path, tokenizer_directory: Path):
         source={"kind": "x"},
         tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
     )
-    counts = prepare_store(job(tmp_path), source, {"kind": "x"}, tokenizer_directory, tmp_path / "spread")
+    counts = prepare_store(job(tmp_path), source, tokenizer_directory, tmp_path / "spread")
     assert counts == alone
     assert counts.rejected["bad_json"] == 8
     spread = SolutionStore.open(tmp_path / "spread")
-    assert spread.fingerprint == SolutionStore.open(tmp_path / "alone").fingerprint
+    assert spread.manifest.files == SolutionStore.open(tmp_path / "alone").manifest.files
 
 
 @pytest.mark.usefixtures("local_ray")
 def test_failing_part_leaves_no_store(tmp_path: Path, tokenizer_directory: Path):
     with pytest.raises(DataError, match="part 5 is unusable"):
-        prepare_store(job(tmp_path), SyntheticSource(fails_at=5), {}, tokenizer_directory, tmp_path / "s")
+        prepare_store(job(tmp_path), SyntheticSource(fails_at=5), tokenizer_directory, tmp_path / "s")
     with pytest.raises(StorageError, match="incomplete"):
         SolutionStore.open(tmp_path / "s")
-    assert prepare_store(job(tmp_path), SyntheticSource(), {}, tokenizer_directory, tmp_path / "s").rows_kept
+    assert prepare_store(job(tmp_path), SyntheticSource(), tokenizer_directory, tmp_path / "s").rows_kept
 
 
 @pytest.mark.usefixtures("local_ray")
@@ -105,12 +106,11 @@ def test_json_lines(tmp_path: Path, tokenizer_directory: Path):
         for p in range(10)
     ]
     (tmp_path / "a.jsonl").write_text("\n".join([*map(json.dumps, rows), "{"]))
-    config = job(tmp_path, kind="jsonl", paths=[str(tmp_path / "a.jsonl")], valid_share=0.2)
-    assert isinstance(config.source, JsonlSourceConfig)
-    identity = source_identity(config.source)
-    assert str(tmp_path) not in json.dumps(identity)
-    source = build_source(config.source)
-    counts = prepare_store(config, source, identity, tokenizer_directory, tmp_path / "s")
+    config = job(tmp_path, kind="jsonl", paths=[str(tmp_path / "a.jsonl")]).model_copy(
+        update={"held_out": HeldOutConfig(valid_share=0.2)}
+    )
+    assert str(tmp_path) not in json.dumps(recipe_of(config))
+    counts = prepare_store(config, build_source(config.source), tokenizer_directory, tmp_path / "s")
     assert (counts.rows_in, counts.rows_kept, counts.rejected) == (61, 60, {"bad_json": 1})
     store = SolutionStore.open(tmp_path / "s")
     assert len(store.problems("valid")) == 2

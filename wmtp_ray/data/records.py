@@ -61,13 +61,16 @@ class Solution:
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem with its labelled solutions. `difficulty` and `cf_rating` (of Codeforces): 0 = unknown."""
+    """One problem with its labelled solutions. `difficulty` and `cf_rating` (of Codeforces): 0 = unknown.
+
+    `split`: the one its source names, or None, which leaves the choice to the shares that are held out.
+    """
 
     problem_id: str
     instruction: str
     solutions: tuple[Solution, ...]
     input: str = ""
-    split: str = "train"
+    split: str | None = None
     difficulty: int = 0
     cf_rating: int = 0
     tags: tuple[str, ...] = ()
@@ -76,12 +79,13 @@ class Problem:
 
 @dataclass(frozen=True)
 class Reject:
-    """One row that cannot be used. `reason`: a short fixed word, counted; `detail`: more about this row."""
+    """One row, or `rows` of them alike, that cannot be used. `reason`: a short fixed word, counted; `detail`: more."""
 
     place: str
     """Where the row stands: file and line, or problem and number of the solution."""
     reason: str
     detail: str = ""
+    rows: int = 1
 
     def to_json(self) -> str:
         """One line of `rejects.jsonl`."""

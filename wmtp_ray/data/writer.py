@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wmtp_ray.data.index import SPLITS
-from wmtp_ray.data.prepared import PreparedProblem, prepare_problem
+from wmtp_ray.data.prepared import PreparedProblem, Rules, prepare_problem
 from wmtp_ray.data.records import Problem, Reject
+from wmtp_ray.data.splits import Placement, place
 from wmtp_ray.errors import DataError, StorageError
 from wmtp_ray.storage.manifest import MANIFEST_NAME, write_manifest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-LAYOUT = 2
+LAYOUT = 3
 """Version of the files below; a store of another layout is refused."""
 
 ROW_TEXT = pa.schema(
@@ -36,7 +38,13 @@ ROW_TEXT = pa.schema(
 )
 PROBLEM_TEXT = pa.schema([("instruction", pa.string()), ("input", pa.string()), ("tests", pa.string())])
 ROW_INDEX = pa.schema(
-    [("problem", pa.int32()), ("is_correct", pa.bool_()), ("tokens", pa.int32()), ("targets", pa.int32())]
+    [
+        ("problem", pa.int32()),
+        ("is_correct", pa.bool_()),
+        ("tokens", pa.int32()),
+        ("targets", pa.int32()),
+        ("cluster", pa.int32()),  # number of the first row of its near-duplicates; they are of one problem
+    ]
 )
 PROBLEM_INDEX = pa.schema(
     [
@@ -45,6 +53,7 @@ PROBLEM_INDEX = pa.schema(
         ("difficulty", pa.int32()),
         ("cf_rating", pa.int32()),
         ("tags", pa.list_(pa.string())),
+        ("cluster", pa.int32()),  # number of the first problem of its near-duplicates
     ]
 )
 
@@ -64,6 +73,9 @@ class StoreCounts:
     problems_kept: int
     problems_with_both: int
     """Problems with correct and incorrect rows."""
+    rows_near_duplicate: int
+    """Rows of a cluster, but the first."""
+    problems_near_duplicate: int
     rejected: dict[str, int] = field(default_factory=dict)
     """Rows by reason."""
 
@@ -74,8 +86,9 @@ class StoreCounts:
             f"{self.rows_in:,} rows in = {self.rows_kept:,} kept + {sum(self.rejected.values()):,} rejected"
             + (f" ({reasons})" if reasons else "")
             + f"; {self.rows_correct:,} correct, {self.rows_kept - self.rows_correct:,} incorrect, "
-            f"{self.rows_truncated:,} truncated; {self.problems_kept:,} problems, "
-            f"{self.problems_with_both:,} with both sides"
+            f"{self.rows_truncated:,} truncated, {self.rows_near_duplicate:,} near-duplicates; "
+            f"{self.problems_kept:,} problems, {self.problems_with_both:,} with both sides, "
+            f"{self.problems_near_duplicate:,} near-duplicates"
         )
 
 
@@ -88,11 +101,11 @@ class _Buffered:
         self._columns: list[list[Any]] = [[] for _ in schema]
         self._bytes = 0
 
-    def append(self, *values: Any) -> None:
-        for column, value in zip(self._columns, values, strict=True):
-            column.append(value)
-            if isinstance(value, str):
-                self._bytes += len(value)
+    def extend(self, *columns: Sequence[Any]) -> None:
+        for column, values in zip(self._columns, columns, strict=True):
+            column.extend(values)
+            if values and isinstance(values[0], str):
+                self._bytes += sum(map(len, values))
         if len(self._columns[0]) >= self._max_rows or self._bytes >= self._max_bytes:
             self.flush()
 
@@ -118,8 +131,10 @@ class StoreWriter:
         self._files = ExitStack()
         self._reasons: Counter[str] = Counter()
         self._seen: set[str] = set()
+        self._cluster_numbers: dict[int, int] = {}
         self._rows_in = self._rows_kept = self._rows_correct = self._rows_truncated = 0
         self._problems_in = self._problems_kept = self._problems_with_both = 0
+        self._rows_near_duplicate = self._problems_near_duplicate = 0
 
     def __enter__(self) -> StoreWriter:
         _clear(self.path)
@@ -143,14 +158,26 @@ class StoreWriter:
                 raise self._storage_error(error) from error
             # The error on its way out is the first one; closing the same full disk adds nothing to it.
 
-    def add(self, item: PreparedProblem | Reject) -> None:
-        """The next problem, or a row of the source that never became a solution."""
+    def add_all(
+        self, items: Iterable[PreparedProblem | Reject], placements: Iterable[Placement]
+    ) -> StoreWriter:
+        """Everything, with the placements of the problems among it."""
+        next_placement = iter(placements)
+        for item in items:
+            self.add(item, None if isinstance(item, Reject) else next(next_placement))
+        return self
+
+    def add(self, item: PreparedProblem | Reject, placement: Placement | None = None) -> None:
+        """The next problem, or rows of the source that never became solutions.
+
+        Without a `placement` a problem has the split of its source, else `train`, and no near-duplicates.
+        """
         try:
             if isinstance(item, Reject):
-                self._rows_in += 1
+                self._rows_in += item.rows
                 self._reject(item)
             else:
-                self._add_problem(item)
+                self._add_problem(item, placement)
         except OSError as error:
             raise self._storage_error(error) from error
 
@@ -164,6 +191,8 @@ class StoreWriter:
             problems_in=self._problems_in,
             problems_kept=self._problems_kept,
             problems_with_both=self._problems_with_both,
+            rows_near_duplicate=self._rows_near_duplicate,
+            problems_near_duplicate=self._problems_near_duplicate,
             rejected=dict(sorted(self._reasons.items())),
         )
         assert counts.rows_in == counts.rows_kept + sum(counts.rejected.values()), counts
@@ -181,46 +210,68 @@ class StoreWriter:
         write_manifest(self.path, "store", layout=LAYOUT, counts=asdict(counts), **facts)
         return counts
 
-    def _add_problem(self, item: PreparedProblem) -> None:
-        problem = item.problem
+    def _add_problem(self, item: PreparedProblem, placement: Placement | None) -> None:
+        problem, number = item.problem, self._problems_kept
+        placement = placement or Placement(problem.split or "train", -1 - number)
         self._problems_in += 1
         self._rows_in += item.rows_in
         for reject in item.rejects:
             self._reject(reject)
-        if problem.problem_id in self._seen:
-            for number in range(len(problem.solutions)):
-                self._reject(Reject(f"{problem.problem_id}#{number}", "problem_came_twice"))
-            return
         if not problem.solutions and problem.tests is None:
             return
-        if problem.split not in SPLITS:
+        if problem.problem_id in self._seen:
+            self._reject_problem(problem, "problem_came_twice")
+            return
+        if placement.leaks:
+            self._reject_problem(problem, "nearly_held_out", placement.leaks)
+            return
+        if placement.split not in SPLITS:
             raise DataError(
-                f"problem {problem.problem_id}: split {problem.split!r} is none of {', '.join(SPLITS)}"
+                f"problem {problem.problem_id}: split {placement.split!r} is none of {', '.join(SPLITS)}"
             )
         self._seen.add(problem.problem_id)
-        number = self._problems_kept
+        cluster = self._cluster_numbers.setdefault(placement.cluster, number)
         tests = problem.tests.to_json() if problem.tests else None
-        self._problem_text.append(problem.instruction, problem.input, tests)
-        self._problem_index.append(
-            problem.problem_id,
-            SPLITS.index(problem.split),
-            problem.difficulty,
-            problem.cf_rating,
-            list(problem.tags),
+        self._problem_text.extend([problem.instruction], [problem.input], [tests])
+        self._problem_index.extend(
+            [problem.problem_id],
+            [SPLITS.index(placement.split)],
+            [problem.difficulty],
+            [problem.cf_rating],
+            [list(problem.tags)],
+            [cluster],
         )
-        for solution, tokens, targets in zip(problem.solutions, item.tokens, item.targets, strict=True):
-            start, end = solution.mutated_span or (None, None)
-            self._row_text.append(solution.code, solution.language, solution.provenance, start, end)
-            self._row_index.append(number, solution.is_correct, int(tokens), int(targets))
-        correct = sum(solution.is_correct for solution in problem.solutions)
+        solutions = problem.solutions
+        spans = [solution.mutated_span or (None, None) for solution in solutions]
+        labels = [solution.is_correct for solution in solutions]
+        self._row_text.extend(
+            [solution.code for solution in solutions],
+            [solution.language for solution in solutions],
+            [solution.provenance for solution in solutions],
+            [start for start, _ in spans],
+            [end for _, end in spans],
+        )
+        self._row_index.extend(
+            [number] * len(solutions),
+            labels,
+            item.tokens.tolist(),
+            item.targets.tolist(),
+            (item.clusters + self._rows_kept).tolist(),
+        )
         self._problems_kept += 1
-        self._problems_with_both += 0 < correct < len(problem.solutions)
-        self._rows_kept += len(problem.solutions)
-        self._rows_correct += correct
+        self._problems_near_duplicate += cluster != number
+        self._problems_with_both += len(set(labels)) == 2
+        self._rows_kept += len(solutions)
+        self._rows_correct += sum(labels)
         self._rows_truncated += item.truncated
+        self._rows_near_duplicate += int((item.clusters != np.arange(len(solutions))).sum())
+
+    def _reject_problem(self, problem: Problem, reason: str, detail: str = "") -> None:
+        for number in range(len(problem.solutions)):
+            self._reject(Reject(f"{problem.problem_id}#{number}", reason, detail))
 
     def _reject(self, reject: Reject) -> None:
-        self._reasons[reject.reason] += 1
+        self._reasons[reject.reason] += reject.rows
         self._rejects.write(reject.to_json() + "\n")
 
     def _stream(self, name: str, schema: pa.Schema, max_rows: int) -> _Buffered:
@@ -245,26 +296,22 @@ def write_store(
     *,
     source: Any,
     tokenizer_fingerprint: str,
-    languages: tuple[str, ...] = ("python3",),
-    max_bytes: int = 1_000_000,
+    valid_share: float = 0.0,
+    test_share: float = 0.0,
+    **rules: Any,
 ) -> StoreCounts:
-    """Prepare and write `problems` in this process, one by one. `source`: what the manifest says of it."""
+    """Prepare and write `problems` in this process and its memory. `source`: what the manifest says of it;
+    `rules`: fields of `Rules`."""
+    chosen = Rules(max_length, **rules)
     with StoreWriter(path) as writer:
-        for item in problems:
-            if isinstance(item, Problem):
-                writer.add(
-                    prepare_problem(
-                        item, tokenizer, max_length=max_length, languages=languages, max_bytes=max_bytes
-                    )
-                )
-            else:
-                writer.add(item)
+        items = [
+            prepare_problem(item, tokenizer, chosen) if isinstance(item, Problem) else item
+            for item in problems
+        ]
+        kinships = [item.kinship for item in items if isinstance(item, PreparedProblem)]
+        writer.add_all(items, place(kinships, chosen.near_duplicate, valid_share, test_share))
         return writer.finish(
-            source=source,
-            tokenizer_fingerprint=tokenizer_fingerprint,
-            max_length=max_length,
-            languages=list(languages),
-            max_bytes=max_bytes,
+            source=source, tokenizer_fingerprint=tokenizer_fingerprint, max_length=max_length
         )
 
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
-import fsspec
+from wmtp_ray.config.prepare import (
+    CodeContestsSourceConfig,
+    HumanEvalSourceConfig,
+    IndexedJsonlSourceConfig,
+    JsonlSourceConfig,
+    MbppSourceConfig,
+    MiniSourceConfig,
+    SourceConfig,
+)
+from wmtp_ray.data.records import Problem, Reject, Source
+from wmtp_ray.data.sources.files import found_files, name_of, sizes, state_of
 
-from wmtp_ray.config.prepare import JsonlSourceConfig, MiniSourceConfig, SourceConfig
-from wmtp_ray.data.records import Source
 
-
-def build_source(config: SourceConfig) -> Source:
-    """The source that a `source` section describes."""
+def build_source(config: SourceConfig, languages: tuple[str, ...] = ("python3",)) -> Source:
+    """The source that a `source` section describes. `languages`: those that a source may skip the others of."""
     match config:
         case MiniSourceConfig():
             from wmtp_ray.data.sources.mini import MiniSource
@@ -21,24 +28,65 @@ def build_source(config: SourceConfig) -> Source:
         case JsonlSourceConfig():
             from wmtp_ray.data.sources.jsonl import JsonlSource
 
-            return JsonlSource(config.paths, config.valid_share, config.test_share)
+            return JsonlSource(config.paths)
+        case IndexedJsonlSourceConfig():
+            from wmtp_ray.data.sources.indexed_jsonl import IndexedJsonlSource
+
+            return IndexedJsonlSource(config.paths)
+        case CodeContestsSourceConfig():
+            from wmtp_ray.data.sources.codecontests import CodeContestsSource
+
+            place = (config.paths, config.dataset or "", config.revision, config.splits)
+            return CodeContestsSource(*place, languages, config.tests)
+        case MbppSourceConfig():
+            from wmtp_ray.data.sources.mbpp import MbppSource
+
+            return MbppSource(
+                config.paths, config.dataset or "", config.configuration, config.revision, config.splits
+            )
+        case HumanEvalSourceConfig():
+            from wmtp_ray.data.sources.humaneval import HumanEvalSource
+
+            return HumanEvalSource(config.path)
+
+
+def all_problems(source: Source) -> Iterator[Problem | Reject]:
+    """Everything of a source, read in this process."""
+    for partition in source.partitions():
+        yield from source.problems(partition)
 
 
 def source_identity(config: SourceConfig) -> dict[str, Any]:
     """A source as a manifest records it: its section, with names and sizes of files instead of their places.
 
-    So a store has the same fingerprint wherever its files lay.
+    So a store has the same fingerprint wherever its files lay. `DataError` for a file that is missing or empty.
     """
     identity = config.model_dump(mode="json")
-    if isinstance(config, JsonlSourceConfig):
-        paths = identity.pop("paths")
-        identity["files"] = [{"name": Path(path).name, "bytes": _size(path)} for path in paths]
+    for key in ("path", "paths"):
+        identity.pop(key, None)
+    if files := source_files(config):
+        identity["files"] = [
+            {"name": name_of(path), "bytes": size} for path, size in zip(files, sizes(files), strict=True)
+        ]
     return identity
 
 
-def _size(path: str) -> int | None:
-    try:
-        filesystem, plain = fsspec.url_to_fs(path)
-        return filesystem.size(plain)
-    except (OSError, ValueError, ImportError):
-        return None  # `partitions` says what is wrong with it
+def source_state(config: SourceConfig) -> list[str]:
+    """Changes when a file of the source does, as far as its file system tells."""
+    return [state_of(path) for path in source_files(config)]
+
+
+def source_files(config: SourceConfig) -> tuple[str, ...]:
+    """The files that a source reads."""
+    match config:
+        case CodeContestsSourceConfig(paths=paths) if paths:
+            return found_files(paths, (".parquet",))
+        case IndexedJsonlSourceConfig(paths=paths):
+            from wmtp_ray.data.sources.indexed_jsonl import metadata_path
+
+            return tuple(file for path in paths for file in (path, metadata_path(path)))
+        case JsonlSourceConfig(paths=paths) | MbppSourceConfig(paths=paths):
+            return paths
+        case HumanEvalSourceConfig(path=str(path)):
+            return (path,)
+    return ()

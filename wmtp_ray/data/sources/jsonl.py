@@ -8,22 +8,14 @@ becomes a reject.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import lzma
-import shutil
-import tempfile
-import zlib
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
-import fsspec
-from fsspec.implementations.local import LocalFileOpener
-
 from wmtp_ray.data.records import Problem, Reject, Solution
+from wmtp_ray.data.sources.files import lines, local_bytes, name_of, sizes
 from wmtp_ray.errors import DataError
 
 REQUIRED: dict[str, type] = {"instruction": str, "output": str, "problem_id": str, "is_correct": bool}
@@ -32,68 +24,42 @@ OPTIONAL: dict[str, type] = {"input": str, "difficulty": int, "split": str, "lan
 
 @dataclass(frozen=True)
 class JsonlSource:
-    """Files of JSON lines, also compressed (.gz, .bz2, .xz, .zst) or on any file system of fsspec (`s3://...`).
+    """Files of JSON lines, also compressed (.gz, .bz2, .xz, .zst) or remote (`s3://...`).
 
-    `valid_share` and `test_share` of the problems (never of rows) are held out, unless a line has a `split`.
     All files together are one partition, since a problem's lines may lie in several.
     """
 
     paths: tuple[str, ...]
-    valid_share: float = 0.0
-    test_share: float = 0.0
     max_line_bytes: int = 64 << 20
 
     def partitions(self) -> list[tuple[str, ...]]:
         """One: all files. `DataError` where one is missing or empty."""
-        for path in self.paths:
-            try:
-                filesystem, plain = fsspec.url_to_fs(path)
-                size = filesystem.size(plain)
-            except (OSError, ValueError, ImportError) as error:
-                raise DataError(f"cannot open {path} ({error}); check source.paths") from error
-            if not size:
-                raise DataError(f"{path} is empty; remove it from source.paths or make it again")
+        sizes(self.paths)
         return [self.paths]
 
     def problems(self, partition: tuple[str, ...]) -> Iterator[Problem | Reject]:
         """Rejects as they are met, then every problem, whole, in order of first appearance."""
         with contextlib.ExitStack() as stack:
-            files = [_seekable(path, stack) for path in partition]
-            names = [Path(path).name for path in partition]
+            files = [local_bytes(path, stack) for path in partition]
+            names = [name_of(path) for path in partition]
             places: dict[str, array[int]] = {}
             for number, (file, name) in enumerate(zip(files, names, strict=True)):
-                for line_number, offset, line in _lines(file, self.max_line_bytes):
-                    row = _parse(line, f"{name}:{line_number}", self.max_line_bytes)
+                for line_number, offset, line in lines(file, self.max_line_bytes):
+                    row = parse_line(line, f"{name}:{line_number}", self.max_line_bytes)
                     if isinstance(row, Reject):
                         yield row
                     else:
                         at = places.setdefault(row["problem_id"], array("q"))
                         at.extend((number, line_number, offset))
-            splits = held_out_splits(list(places), self.valid_share, self.test_share)
             for problem_id, at in places.items():
                 rows = [
-                    _read_at(files[n], f"{names[n]}:{line_number}", offset)
+                    read_line_at(files[n], f"{names[n]}:{line_number}", offset)
                     for n, line_number, offset in zip(at[::3], at[1::3], at[2::3], strict=True)
                 ]
-                yield from _problem(problem_id, rows, splits.get(problem_id, "train"))
+                yield from _problem(problem_id, rows)
 
 
-def held_out_splits(problem_ids: list[str], valid_share: float, test_share: float) -> dict[str, str]:
-    """The problems held out, chosen by the hash of their id: the same in any order and on any machine.
-
-    Shares are rounded to the nearest number of problems.
-    """
-    ordered = sorted(problem_ids, key=lambda p: hashlib.sha256(p.encode("utf-8", "surrogatepass")).digest())
-    valid, test = (round(share * len(ordered)) for share in (valid_share, test_share))
-    return {
-        **dict.fromkeys(ordered[:valid], "valid"),
-        **dict.fromkeys(ordered[valid : valid + test], "test"),
-    }
-
-
-def _problem(
-    problem_id: str, rows: list[tuple[str, dict[str, Any]]], split: str
-) -> Iterator[Problem | Reject]:
+def _problem(problem_id: str, rows: list[tuple[str, dict[str, Any]]]) -> Iterator[Problem | Reject]:
     """One problem from its rows (place, fields); rows that contradict the first are rejected."""
     _, first = rows[0]
     solutions = []
@@ -115,13 +81,18 @@ def _problem(
         instruction=first["instruction"],
         input=first.get("input", ""),
         solutions=tuple(solutions),
-        split=first.get("split", split),
+        split=first.get("split"),
         difficulty=next((d for _, row in rows if (d := row.get("difficulty", 0))), 0),
     )
 
 
-def _parse(line: bytes, place: str, max_bytes: int) -> dict[str, Any] | Reject:
-    """The fields of one line, those that are null left out; or why it cannot be used."""
+def parse_line(
+    line: bytes, place: str, max_bytes: int, otherwise: dict[str, Any] | None = None
+) -> dict[str, Any] | Reject:
+    """The fields of one line, those that are null left out, or why it cannot be used.
+
+    `otherwise`: what fields that are not there, or null, are taken to be.
+    """
     if len(line) > max_bytes:
         return Reject(place, "line_too_long", f"more than {max_bytes} bytes")
     try:
@@ -134,7 +105,7 @@ def _parse(line: bytes, place: str, max_bytes: int) -> dict[str, Any] | Reject:
         return Reject(place, "bad_json", str(error))
     if not isinstance(row, dict):
         return Reject(place, "bad_json", f"a {type(row).__name__}, not an object")
-    row = {key: value for key, value in row.items() if value is not None}
+    row = {**(otherwise or {}), **{key: value for key, value in row.items() if value is not None}}
     if isinstance(row.get("problem_id"), int) and not isinstance(row["problem_id"], bool):
         row["problem_id"] = str(row["problem_id"])
     for key, kind in (REQUIRED | OPTIONAL).items():
@@ -150,40 +121,10 @@ def _parse(line: bytes, place: str, max_bytes: int) -> dict[str, Any] | Reject:
     return row
 
 
-def _lines(file: BinaryIO, max_bytes: int) -> Iterator[tuple[int, int, bytes]]:
-    """(number from 1, offset, line) of every line that is not blank; one too long comes cut, a byte over."""
-    number = offset = 0
-    while line := file.readline(max_bytes + 1):
-        number += 1
-        start, offset = offset, offset + len(line)
-        rest = line
-        while len(rest) > max_bytes and not rest.endswith(b"\n"):
-            rest = file.readline(max_bytes + 1)
-            offset += len(rest)
-        if number == 1:
-            start, line = (3, line[3:]) if line.startswith(b"\xef\xbb\xbf") else (start, line)
-        if line.strip():
-            yield number, start, line
-
-
-def _read_at(file: BinaryIO, place: str, offset: int) -> tuple[str, dict[str, Any]]:
-    """Place and fields of the line at `offset`, which the first pass found good."""
+def read_line_at(file: BinaryIO, place: str, offset: int) -> tuple[str, dict[str, Any]]:
+    """Place and fields of the line at `offset`, which was found good before."""
     file.seek(offset)
-    row = _parse(file.readline(), place, 1 << 62)
+    row = parse_line(file.readline(), place, 1 << 62)
     if isinstance(row, Reject):
         raise DataError(f"{place} changed while it was read ({row.reason}); prepare again")
     return place, row
-
-
-def _seekable(path: str, stack: contextlib.ExitStack) -> BinaryIO:
-    """The file's bytes as a local, uncompressed, seekable file: itself, or a temporary copy."""
-    try:
-        opened = stack.enter_context(fsspec.open(path, "rb", compression="infer"))
-        if isinstance(opened, LocalFileOpener):
-            return stack.enter_context(Path(path.removeprefix("file://")).open("rb"))
-        copy = stack.enter_context(tempfile.TemporaryFile(prefix="wmtp-jsonl-"))  # noqa: SIM115 - the stack closes it
-        shutil.copyfileobj(opened, copy, 1 << 20)  # type: ignore[arg-type]
-        copy.seek(0)
-        return copy  # type: ignore[return-value]
-    except (EOFError, zlib.error, lzma.LZMAError, OSError, ValueError) as error:
-        raise DataError(f"cannot read {path} ({error}); check source.paths") from error

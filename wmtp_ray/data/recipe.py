@@ -1,0 +1,58 @@
+"""What a store is made by: all of a prepare's configuration that changes its content, as its manifest records it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from wmtp_ray.config.prepare import PrepareJobConfig
+from wmtp_ray.data.decontamination import EvaluationTexts
+from wmtp_ray.data.prepared import Rules
+from wmtp_ray.data.sources import all_problems, build_source, source_identity, source_state
+from wmtp_ray.data.writer import LAYOUT
+from wmtp_ray.storage.runs import commit
+
+PLAIN_KEYS = ("max_length", "too_long", "languages", "parse_check", "max_bytes", "near_duplicate", "held_out")
+
+
+def recipe_of(config: PrepareJobConfig) -> dict[str, Any]:
+    """The facts of a manifest. Equal recipes of equal files make equal stores."""
+    fields = config.model_dump(mode="json")
+    recipe = {"source": source_identity(config.source)} | {key: fields[key] for key in PLAIN_KEYS}
+    recipe["decontaminate"] = fields["decontaminate"]
+    if config.decontaminate:
+        recipe["decontaminate"]["against"] = {
+            name: source_identity(source) for name, source in config.decontaminate.against.items()
+        }
+    return recipe
+
+
+def rules_of(config: PrepareJobConfig) -> Rules:
+    """What is kept of a problem. Reads the evaluation sets to keep clear of."""
+    evaluation = None
+    if config.decontaminate:
+        sets = {
+            name: all_problems(build_source(source, config.languages))
+            for name, source in config.decontaminate.against.items()
+        }
+        evaluation = EvaluationTexts.of(
+            sets, ngram=config.decontaminate.ngram, min_share=config.decontaminate.min_share
+        )
+    return Rules(
+        max_length=config.max_length,
+        languages=config.languages,
+        max_bytes=config.max_bytes,
+        too_long=config.too_long,
+        parse_check=config.parse_check,
+        near_duplicate=config.near_duplicate,
+        evaluation=evaluation,
+    )
+
+
+def resume_key(config: PrepareJobConfig, tokenizer_fingerprint: str) -> str:
+    """Equal keys: what an interrupted prepare left can be used. Changes with recipe, tokenizer, files and code."""
+    sources = [config.source, *(config.decontaminate.against.values() if config.decontaminate else ())]
+    states = [source_state(source) for source in sources]
+    content = [recipe_of(config), tokenizer_fingerprint, states, LAYOUT, commit()]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
