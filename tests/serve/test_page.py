@@ -1,0 +1,135 @@
+"""The page in headless Chromium: from its link to coloured tokens, by keyboard, on long programs, without a network."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PAGE = CHECKOUT / "serve" / "page"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium on this machine to show the page in"
+)
+OPTIONS = {
+    "lam": 0.95,
+    "beta": 1,
+    "min_weight": 0.1,
+    "max_weight": 3,
+    "statistics": "batch",
+    "normalize": "none",
+}
+
+
+@pytest.fixture(scope="module")
+def url(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The service on a plain HTTP server of its own process."""
+    config = tmp_path_factory.mktemp("page") / "serve.yaml"
+    config.write_text(yaml.safe_dump({"storage": {"root": str(root)}}))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "uvicorn", "tests.serve.local_app:app", "--port", str(port)]
+    environment = os.environ | {"WMTP_SERVE_CONFIG": str(config), "PYTHONPATH": str(CHECKOUT)}
+    process = subprocess.Popen([*command, "--log-level", "error"], env=environment, cwd=CHECKOUT)
+    try:
+        yield _await(f"http://localhost:{port}", process)
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _await(url: str, process: subprocess.Popen[bytes]) -> str:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.get(f"{url}/readyz").status_code == 200:
+                return url
+        except httpx.TransportError:
+            time.sleep(0.2)
+    raise AssertionError("the service did not start")
+
+
+def fragment(first: str, second: str = "", **options: object) -> str:
+    view = {"problem": "Add two numbers.", "first": first, "second": second, "options": OPTIONS | options}
+    packer = zlib.compressobj(wbits=-15)
+    packed = packer.compress(json.dumps(view).encode()) + packer.flush()
+    return "#v1=" + base64.urlsafe_b64encode(packed).decode().rstrip("=")
+
+
+def shown(address: str, profile: Path) -> str:
+    """The document as Chromium has it after the page's scripts ran."""
+    assert CHROMIUM is not None
+    flags = (
+        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    )
+    flags += " --disable-component-update --disable-sync --virtual-time-budget=20000 --dump-dom"
+    command = [CHROMIUM, *flags.split(), f"--user-data-dir={profile}", address]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+@needs_chromium
+def test_a_link_shows_its_view(url: str, tmp_path: Path) -> None:
+    code = "def add(a, b):\n    return a + b  # 👧\n"
+    page = shown(f"{url}/{fragment(code, 'pass')}", tmp_path)
+    assert page.count('role="listbox"') == 2
+    answer = httpx.post(
+        f"{url}/v1/score",
+        json={"items": [{"instruction": "Add two numbers.", "response": text} for text in (code, "pass")]},
+    ).json()
+    labels = re.findall(r'aria-label="([^"]*), weight ([\d.]+), value', page)
+    expected = [(t["piece"], t["weight"]) for item in answer["items"] for t in item["tokens"]]
+    visible = [(piece, weight) for piece, weight in expected if piece] + [("end", 0)] * 2
+    assert len(labels) == len(visible)  # the tokens that complete the emoji are shown as one
+    weights = {f"{weight:.2f}" for piece, weight in expected if piece and "👧" not in piece}
+    assert weights <= {weight for _, weight in labels}
+    assert re.search(r'id="probability">\d+ %<', page)
+    assert 'id="result" aria-label="Result">' in page  # no longer hidden
+
+
+@needs_chromium
+def test_what_is_refused_is_said(url: str, tmp_path: Path) -> None:
+    page = shown(f"{url}/{fragment('x = 1', min_weight=4)}", tmp_path)
+    assert re.search(r'role="alert">[^<]*min_weight 4', page)
+    assert 'id="result" aria-label="Result" hidden' in page
+
+
+@needs_chromium
+@pytest.mark.parametrize("check", ["keyboard", "long", "link"])
+def test_in_the_browser(url: str, tmp_path: Path, check: str) -> None:
+    """The checks of `page_checks/`, which use the page's own modules and write what they found."""
+    page = shown(f"{url}/checks/{check}.html", tmp_path)
+    found = re.search(r'<pre id="found">(.*?)</pre>', page, re.S)
+    assert found is not None, page[-2000:]
+    assert found[1].strip() == "as wanted"
+
+
+def test_nothing_comes_from_elsewhere(url: str) -> None:
+    for file in PAGE.iterdir():
+        text = file.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+        assert not re.search(r"https?://", text), f"{file.name} names another server"
+    for path in ("/", "/docs"):
+        policy = httpx.get(url + path).headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'; script-src 'self'")
+
+
+def test_every_module_of_the_page_is_served(url: str) -> None:
+    for file in PAGE.iterdir():
+        answer = httpx.get(f"{url}/page/{file.name}")
+        assert answer.status_code == 200
+        if file.suffix == ".js":
+            assert "javascript" in answer.headers["content-type"]
