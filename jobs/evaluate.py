@@ -1,15 +1,18 @@
 """Sample models with vLLM, judge every sample in a sandbox, report pass@k with intervals and paired
-differences.
+differences; with `--rerank`, what a critic's choice among each problem's samples would solve.
 
 Departs from the seed: all problems by default, tests that a program cannot talk its way past, one seed per
 (problem, sample), intervals beside every number. A killed evaluation continues with the samples that are
 missing.
 
     python jobs/evaluate.py --config configs/quickstart/evaluate.yaml storage.root=/data/wmtp
+    python jobs/evaluate.py --config configs/quickstart/evaluate.yaml storage.root=/data/wmtp --rerank quickstart
     ray job submit --working-dir . -- python jobs/evaluate.py --config configs/production/evaluate.yaml
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from rich.console import Console
 
@@ -17,17 +20,27 @@ from wmtp_ray.cluster.connect import connected
 from wmtp_ray.cluster.evaluation import draw_and_judge
 from wmtp_ray.cluster.evaluation_plan import (
     EvaluationPlan,
+    check_models,
     logical_cpus,
     plan_evaluation,
     require_same_models,
 )
+from wmtp_ray.cluster.reranking import critic_values
 from wmtp_ray.config.command import Flags, run_command
-from wmtp_ray.config.evaluate import EvaluateJobConfig
+from wmtp_ray.config.evaluate import EvaluateJobConfig, RerankConfig
 from wmtp_ray.config.load import dump_yaml
-from wmtp_ray.evaluation.outcome import outcome_text, read_outcome, write_outcome
+from wmtp_ray.evaluation.outcome import (
+    outcome_text,
+    read_outcome,
+    read_reranked,
+    reranked_text,
+    write_outcome,
+    write_reranked,
+)
 from wmtp_ray.evaluation.progress import EvaluationProgress
 from wmtp_ray.evaluation.report import ReportContent, render_report
-from wmtp_ray.evaluation.samples import SampleLog
+from wmtp_ray.evaluation.rerank import Reranked, answer_of, rerank
+from wmtp_ray.evaluation.samples import JudgedSample, SampleLog, read_samples
 from wmtp_ray.evaluation.table import ResultTable, result_table
 from wmtp_ray.evaluation.training_runs import read_training_run
 from wmtp_ray.storage.runs import RunDirectory
@@ -39,26 +52,54 @@ def run(config: EvaluateJobConfig, flags: Flags) -> None:
     """Evaluate as `config` says, or go on with what is missing, or show the result of a finished evaluation."""
     plan = plan_evaluation(config)
     if flags.dry_run:
+        check_models(config)
         console.print(f"{dump_yaml(config)}\nevaluate-{config.name}: {plan.summary()}")
         return
     run = RunDirectory.open(config.storage.root, "evaluate", config, fresh=flags.fresh)
-    if run.result is not None:
+    finished = run.result is not None
+    if finished:
         console.print(f"{run.path.name} is finished (--fresh starts anew):")
-        return _show(run, read_outcome(run.path))
+        if config.rerank is None:
+            return _show(run, read_outcome(run.path)[0], read_reranked(run.path))
+        samples = list(read_samples(run.path / "samples.jsonl"))
+        table, facts = read_outcome(run.path)
+    else:
+        samples = _samples(config, plan, run)
+        table, facts = _table(config, plan, samples), plan.facts()
+        write_outcome(table, facts, run.path)
+    reranked: Sequence[Reranked] = []
+    if config.rerank is not None:
+        reranked = _reranked(config, config.rerank, plan, samples)
+        write_reranked(reranked, run.path)
+    runs = [read_training_run(config.storage.root, name) for name in config.report.runs]
+    content = ReportContent(
+        config.report.title, table, plan.benchmarks, samples, runs, facts, dump_yaml(config), reranked
+    )
+    run.write("report.html", render_report(content))
+    if not finished:
+        run.finish({"samples": len(samples)} | table.to_json())
+    _show(run, table, reranked)
+
+
+def _samples(config: EvaluateJobConfig, plan: EvaluationPlan, run: RunDirectory) -> list[JudgedSample]:
+    """All judged samples; what is missing is drawn."""
     require_same_models(run, plan)
     log = SampleLog(run.path / "samples.jsonl")
-    console.print(
-        f"{run.path.name}: {plan.summary()}" + (f"; {len(log.samples)} are there" if log.samples else "")
-    )
+    there = f"; {len(log.samples)} are there" if log.samples else ""
+    console.print(f"{run.path.name}: {plan.summary()}{there}")
     work = plan.missing(log)
     if work:
         progress = EvaluationProgress(len(log.samples), plan.num_samples)
         with connected(logical_cpus(config)):
             draw_and_judge(work, plan.tasks, config.engine, config.judge, log, progress, _show_sandbox)
     log.close()
-    table = result_table(
-        log.samples,
-        models=[model.name for model in plan.models],
+    return log.samples
+
+
+def _table(config: EvaluateJobConfig, plan: EvaluationPlan, samples: list[JudgedSample]) -> ResultTable:
+    return result_table(
+        samples,
+        models=[model.name for model in config.models],
         temperatures=config.decoding.temperatures,
         problems={b.name: [task.problem_id for task in b.tasks] for b in plan.benchmarks},
         totals={b.name: b.total for b in plan.benchmarks},
@@ -66,36 +107,29 @@ def run(config: EvaluateJobConfig, flags: Flags) -> None:
         ks=config.decoding.k,
         seed=config.seed,
     )
-    facts = plan.facts()
-    write_outcome(table, facts, run.path)
-    _write_report(config, run, plan, log, table, facts)
-    run.finish({"samples": len(log.samples)} | table.to_json())
-    _show(run, table)
 
 
-def _write_report(
-    config: EvaluateJobConfig,
-    run: RunDirectory,
-    plan: EvaluationPlan,
-    log: SampleLog,
-    table: ResultTable,
-    facts: dict[str, str],
-) -> None:
-    runs = [read_training_run(config.storage.root, name) for name in config.report.runs]
-    content = ReportContent(
-        config.report.title, table, plan.benchmarks, log.samples, runs, facts, dump_yaml(config)
-    )
-    run.write("report.html", render_report(content))
+def _reranked(
+    config: EvaluateJobConfig, critic: RerankConfig, plan: EvaluationPlan, samples: list[JudgedSample]
+) -> list[Reranked]:
+    """The samples once more, chosen by the critic."""
+    tasks = plan.tasks
+    answers = {s.key: answer_of(tasks[s.benchmark, s.problem_id], s.text) for s in samples}
+    with connected(critic.actor_range[0] * critic.cpus_per_actor):
+        values = critic_values(critic, config.storage.root, f"rerank-{config.name}", answers)
+    return rerank(samples, values, config.seed)
 
 
 def _show_sandbox(offered: str) -> None:
     console.print(f"sandbox: {offered}")
 
 
-def _show(run: RunDirectory, table: ResultTable) -> None:
+def _show(run: RunDirectory, table: ResultTable, reranked: Sequence[Reranked]) -> None:
     console.print(outcome_text(table))
+    if reranked:
+        console.print(reranked_text(reranked))
     console.print(f"report: {run.path / 'report.html'}")
 
 
 if __name__ == "__main__":
-    run_command(EvaluateJobConfig, run, __doc__)
+    run_command(EvaluateJobConfig, run, __doc__, shorthands={"--rerank": "rerank.run"})

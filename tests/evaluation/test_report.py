@@ -77,7 +77,7 @@ def test_a_training_run_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_an_outcome_is_read_as_it_was_written(tmp_path: Path) -> None:
     written = table(all_samples())
     write_outcome(written, {"seed": "0"}, tmp_path)
-    assert read_outcome(tmp_path) == written
+    assert read_outcome(tmp_path) == (written, {"seed": "0"})
 
 
 def test_a_log_takes_up_what_a_killed_writer_left(tmp_path: Path) -> None:

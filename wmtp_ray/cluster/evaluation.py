@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError
 
 from actors.sampler import EngineSettings, SamplerActor
 from actors.verifier import VerifierActor
+from wmtp_ray.cluster.actor_answers import answer
 from wmtp_ray.config.evaluate import EngineConfig, JudgeConfig
-from wmtp_ray.errors import InfraError, WMTPError
+from wmtp_ray.errors import InfraError
 from wmtp_ray.evaluation.benchmarks import Task
 from wmtp_ray.evaluation.limits import Limits
 from wmtp_ray.evaluation.samples import JudgedSample, SampleLog
@@ -129,7 +130,7 @@ class _Evaluation:
     def protections(self) -> list[str]:
         """What the verifiers' machines offer, each once; `SandboxError` where it is less than required."""
         offered = [verifier.protection.remote() for verifier in self._verifiers]
-        return list(dict.fromkeys(str(_get(one)) for one in offered))
+        return list(dict.fromkeys(str(answer(one)) for one in offered))
 
     def close(self) -> None:
         for actor in (*self._verifiers, *(stream.actor for stream in self._streams.values())):
@@ -154,7 +155,7 @@ class _Evaluation:
         """Take one completion of a stream; at its end begin the engine's next draw, or let the engine go."""
         stream = self._streams[completions]
         try:
-            completion = _get(next(completions))
+            completion = answer(next(completions))
         except StopIteration:
             del self._streams[completions]
             assert not stream.missing, f"an engine ended without {len(stream.missing)} samples"
@@ -194,7 +195,7 @@ class _Evaluation:
 
     def _record(self, reference: ray.ObjectRef) -> None:
         draw, completion = self._judging.pop(reference)
-        verdict: Verdict = _get(reference)
+        verdict: Verdict = answer(reference)
         sample = JudgedSample(
             model=draw.model,
             temperature=draw.decoding.temperature,
@@ -212,13 +213,3 @@ class _Evaluation:
         )
         self._log.append(sample)
         self._on_sample(sample)
-
-
-def _get(reference: Any) -> Any:
-    """`ray.get`, with a user's mistake as itself and not wrapped in Ray's error."""
-    try:
-        return ray.get(reference)
-    except RayTaskError as error:
-        if isinstance(error.cause, WMTPError):
-            raise error.cause from None
-        raise

@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from actors.sampler import EngineSettings
 from wmtp_ray.cluster.evaluation import Draw, EngineWork
-from wmtp_ray.config.evaluate import EvaluatedModel, EvaluateJobConfig, HumanEvalConfig
+from wmtp_ray.config.evaluate import EvaluateJobConfig, HumanEvalConfig, SourceBenchmarkConfig
+from wmtp_ray.data.sources import build_source
 from wmtp_ray.data.store import SolutionStore
-from wmtp_ray.errors import ConfigError, ModelError
-from wmtp_ray.evaluation.benchmarks import Benchmark, Task, humaneval, stored_problems
+from wmtp_ray.errors import ConfigError
+from wmtp_ray.evaluation.benchmarks import Benchmark, Task, humaneval, source_problems, stored_problems
+from wmtp_ray.evaluation.located_models import LocatedModel, find_checkpoint, locate
 from wmtp_ray.evaluation.samples import SampleLog
 from wmtp_ray.evaluation.sampling import Decoding, Request, request_seed
-from wmtp_ray.models import model_fingerprint, resolve_model
-from wmtp_ray.storage import verify_manifest
-from wmtp_ray.storage.manifest import sha256_of_file
 from wmtp_ray.storage.runs import RunDirectory, commit
-
-
-@dataclass(frozen=True)
-class LocatedModel:
-    """A model of the table on disk: a plain Hugging Face directory, and an adapter on top of it or None."""
-
-    name: str
-    directory: Path
-    adapter: Path | None
-    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -37,8 +25,12 @@ class EvaluationPlan:
     """All that an evaluation will do, before anything is started."""
 
     config: EvaluateJobConfig
-    models: tuple[LocatedModel, ...]
     benchmarks: tuple[Benchmark, ...]
+
+    @cached_property
+    def models(self) -> tuple[LocatedModel, ...]:
+        """The models on disk, in the table's order; checkpoints are exported."""
+        return tuple(locate(model, self.config.storage.root) for model in self.config.models)
 
     @property
     def tasks(self) -> dict[tuple[str, str], Task]:
@@ -49,7 +41,7 @@ class EvaluationPlan:
     def num_samples(self) -> int:
         """Samples of all models together."""
         d = self.config.decoding
-        return len(self.models) * len(d.temperatures) * len(self.tasks) * d.samples_per_problem
+        return len(self.config.models) * len(d.temperatures) * len(self.tasks) * d.samples_per_problem
 
     def missing(self, log: SampleLog) -> list[EngineWork]:
         """What `log` does not have yet."""
@@ -58,7 +50,7 @@ class EvaluationPlan:
     def summary(self) -> str:
         """One line."""
         benchmarks = ", ".join(f"{b.name} ({len(b.tasks)} of {b.total} problems)" for b in self.benchmarks)
-        models = ", ".join(model.name for model in self.models)
+        models = ", ".join(model.name for model in self.config.models)
         return f"{self.num_samples} samples of {models} on {benchmarks}"
 
     def facts(self) -> dict[str, str]:
@@ -83,9 +75,17 @@ class EvaluationPlan:
 
 
 def plan_evaluation(config: EvaluateJobConfig) -> EvaluationPlan:
-    """Find every model and problem that `config` names; nothing is started."""
-    models = tuple(locate(model, config.storage.root) for model in config.models)
-    return EvaluationPlan(config, models, tuple(load_benchmarks(config)))
+    """Find every problem that `config` names; nothing is started, and no model is looked for before it is needed."""
+    return EvaluationPlan(config, tuple(load_benchmarks(config)))
+
+
+def check_models(config: EvaluateJobConfig) -> None:
+    """Every model that `config` names is there, with the errors of `locate`; nothing is exported."""
+    for model in config.models:
+        if model.run is not None and model.checkpoint is not None:
+            find_checkpoint(RunDirectory(config.storage.root / "runs" / model.run), model.checkpoint)
+        else:
+            locate(model, config.storage.root)
 
 
 def require_same_models(run: RunDirectory, plan: EvaluationPlan) -> None:
@@ -108,46 +108,14 @@ def logical_cpus(config: EvaluateJobConfig) -> float:
     return config.engine.cpus_per_actor + config.judge.actors * config.judge.cpus_per_actor
 
 
-def locate(model: EvaluatedModel, root: Path) -> LocatedModel:
-    """Where `model` lies; `StorageError` for an unfinished run, `ModelError` for an unusable model or
-    adapter."""
-    if model.run is not None and not model.as_adapter:
-        export = root / "runs" / model.run / "export"
-        return LocatedModel(model.name, export / "model", None, verify_manifest(export, "policy").fingerprint)
-    if model.run is not None:
-        export = root / "runs" / model.run / "export"
-        fingerprint = verify_manifest(export, "policy").fingerprint
-        adapter = export / "adapter"
-        base = Path(_adapter_config(model.name, adapter)["base_model_name_or_path"])
-        return LocatedModel(model.name, resolve_model(base, root / "models"), adapter, fingerprint)
-    directory = resolve_model(str(model.model), root / "models")
-    fingerprint = model_fingerprint(directory)
-    if model.adapter is None:
-        return LocatedModel(model.name, directory, None, fingerprint)
-    adapter = model.adapter.expanduser()
-    _adapter_config(model.name, adapter)
-    hashes = [sha256_of_file(path) for path in sorted(adapter.glob("adapter_*"))]
-    return LocatedModel(
-        model.name, directory, adapter, hashlib.sha256("".join([fingerprint, *hashes]).encode()).hexdigest()
-    )
-
-
-def _adapter_config(name: str, adapter: Path) -> dict[str, Any]:
-    path = adapter / "adapter_config.json"
-    if not path.is_file():
-        raise ModelError(
-            f"model {name}: {adapter} is no PEFT adapter (no adapter_config.json); a policy finetuned in full has "
-            "none: leave as_adapter out"
-        )
-    return json.loads(path.read_text())
-
-
 def load_benchmarks(config: EvaluateJobConfig) -> list[Benchmark]:
     """The benchmarks of `config`, limited as it says."""
     loaded = []
     for one in config.benchmarks:
         if isinstance(one, HumanEvalConfig):
-            benchmark = humaneval(one.path)
+            benchmark = humaneval(one.path, one.dataset, one.revision)
+        elif isinstance(one, SourceBenchmarkConfig):
+            benchmark = source_problems(build_source(one.source), one.split, one.name)
         else:
             store = SolutionStore.open(config.storage.root / "stores" / one.store)
             benchmark = stored_problems(store, one.split, one.name)
@@ -166,7 +134,7 @@ def engine_work(
         bases.setdefault(model.directory, []).append(model)
     work = []
     for directory, members in bases.items():
-        ranks = [int(_adapter_config(m.name, m.adapter)["r"]) for m in members if m.adapter is not None]
+        rank = max(member.lora_rank for member in members)
         engine = EngineSettings(
             model=str(directory),
             dtype=settings.dtype,
@@ -176,7 +144,7 @@ def engine_work(
             max_batch=settings.max_batch,
             cache_gb=settings.cache_gb,
             gpu_memory_share=settings.gpu_memory_share,
-            lora_rank=max(ranks, default=None),
+            lora_rank=rank or None,
         )
         for part in range(settings.actors_per_model):
             draws = [

