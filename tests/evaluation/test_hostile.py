@@ -83,7 +83,7 @@ def test_processes_are_limited_also_for_root() -> None:
             "            os._exit(0)",
         )
     )
-    limits = Limits(processes=8)
+    limits = Limits(processes=8, total_memory_mb=8 * 1024)
     [case] = [Case("f(0)", str(limits.processes - 1))]
     verdict = verify(program, Tests("call", cases=(case,)), limits)
     assert verdict.passed, verdict

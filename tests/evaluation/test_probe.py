@@ -48,7 +48,7 @@ def test_less_than_strict_is_refused_unless_accepted() -> None:
 
 
 def test_a_sandbox_without_limits_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Limits, "rlimits", lambda self, total_is_counted: {})
+    monkeypatch.setattr(Limits, "rlimits", lambda self, total_is_counted, own_processes: {})
     monkeypatch.setattr(sandbox, "make_cgroup", lambda limits: None)
     assert set(probe._direct()) == {"memory of a process", "open files", "the number of processes"}
     assert list(probe._shared_memory()) == ["memory of all processes"]

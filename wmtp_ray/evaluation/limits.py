@@ -25,8 +25,8 @@ class Limits:
     output_mb: int = 16
     """Standard output (results included); more ends the run."""
 
-    def rlimits(self, total_is_counted: bool) -> dict[str, tuple[int, int]]:
-        """Limits of each process.
+    def rlimits(self, total_is_counted: bool, own_processes: int) -> dict[str, tuple[int, int]]:
+        """Limits of each process; the kernel counts `own_processes` of the sandbox's among the program's.
 
         Where no cgroup counts the memory of all together, there are so few processes that they cannot exceed
         the total: 2048 MB in all and 1024 MB each allow 2, a program with one thread beside its main one.
@@ -34,7 +34,7 @@ class Limits:
         cpu = math.ceil(self.cpu_seconds)
         space, file = self.memory_mb << 20, self.file_mb << 20
         fitting = max(1, self.total_memory_mb // self.memory_mb)
-        processes = self.processes if total_is_counted else min(self.processes, fitting)
+        processes = own_processes + (self.processes if total_is_counted else min(self.processes, fitting))
         return {
             "RLIMIT_CPU": (cpu, cpu + 1),
             "RLIMIT_AS": (space, space),

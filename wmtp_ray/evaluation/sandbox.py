@@ -40,6 +40,8 @@ from wmtp_ray.evaluation.seccomp import filter_program
 Isolation = Literal["root", "user_namespace"]
 _USER_BASE = 1_500_000_000
 _STDERR_BYTES = 1 << 16
+_OWN_PROCESSES: dict[Isolation, int] = {"root": 0, "user_namespace": 1}
+"""bubblewrap's process 1 is of the program's user where that is counted by user namespace."""
 _counter = itertools.count()
 
 
@@ -201,7 +203,9 @@ def start(
     number = next(_counter)
     user = _USER_BASE + os.getpid() % 400_000 * 1000 + number % 1000 if kind == "root" else None
     cgroup = make_cgroup(limits)
-    content = marshal.dumps({**task, "limits": limits.rlimits(cgroup is not None), "user": user})
+    content = marshal.dumps(
+        {**task, "limits": limits.rlimits(cgroup is not None, _OWN_PROCESSES[kind]), "user": user}
+    )
     with (
         _memory_file(content) as task_file,
         _memory_file(filter_program() or b"") as calls,
