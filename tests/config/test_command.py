@@ -30,7 +30,7 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., in
     def run(job: Job, *arguments: str) -> int | str | None:
         monkeypatch.setattr(sys, "argv", ["x.py", "--config", str(config), *arguments])
         with pytest.raises(SystemExit) as ended:
-            run_command(PolicyJobConfig, job, DESCRIPTION)
+            run_command(PolicyJobConfig, job, DESCRIPTION, {"--with-seed": "seed"})
         return ended.value.code
 
     return run
@@ -46,6 +46,18 @@ def test_flags_and_overrides_reach_the_job(command: Callable[..., int]) -> None:
     assert command(job, "--dry-run", "seed=3") == 0
     assert command(job, "seed=4", "seed=5", "--fresh") == 0
     assert seen == [(0, Flags(False, False)), (3, Flags(True, False)), (5, Flags(False, True))]
+
+
+def test_a_shorthand_stands_for_its_key(command: Callable[..., int | str | None]) -> None:
+    seen: list[int] = []
+
+    def job(config: PolicyJobConfig, flags: Flags) -> None:
+        seen.append(config.seed)
+
+    assert command(job, "--with-seed", "7", "--dry-run") == 0
+    assert command(job, "--with-seed=8") == 0
+    assert seen == [7, 8]
+    assert command(job, "--with-seed") == "error: --with-seed needs a value"
 
 
 def test_a_mistake_is_one_line_and_exit_code_1(
@@ -76,7 +88,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     config = write_recipe(tmp_path, policy_recipe())
     monkeypatch.setattr(sys, "argv", ["x.py", "--config", str(config)])
     with pytest.raises(KeyError):
-        run_command(PolicyJobConfig, job, DESCRIPTION)
+        run_command(PolicyJobConfig, job, DESCRIPTION, {"--with-seed": "seed"})
 
 
 def test_help_shows_the_docstring_with_its_commands_on_their_lines(
