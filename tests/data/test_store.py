@@ -8,10 +8,12 @@ import resource
 from collections import Counter
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from transformers import PreTrainedTokenizerFast
 
 from tests.data.stores import build_store, synthetic_problems
+from wmtp_ray.data.folds import problem_folds
 from wmtp_ray.data.prompt import tokenize_sample
 from wmtp_ray.data.records import Problem, Reject, Solution
 from wmtp_ray.data.store import SolutionStore
@@ -195,3 +197,20 @@ def test_full_disk_is_one_error(tmp_path: Path, byte_tokenizer: PreTrainedTokeni
 def test_unwritable_place_is_one_error(byte_tokenizer: PreTrainedTokenizerFast):
     with pytest.raises(StorageError, match=r"storage\.root"):
         build_store(Path("/dev/null/store"), synthetic_problems(1), byte_tokenizer)
+
+
+def test_near_duplicates_are_recorded_and_share_a_fold(
+    tmp_path: Path, byte_tokenizer: PreTrainedTokenizerFast
+):
+    statements = {"a": "word " * 10 + "one", "b": " ".join(f"w{i}" for i in range(60))}
+    statements |= {f"c{i}": statements["b"] + f" {i}" for i in range(8)}
+    programs = (Solution("x = 1", True), Solution("\n".join(f"v{i} = f({i})" for i in range(40)), False))
+    programs += (Solution(programs[1].code + "\nprint()", False), Solution("y = 2", True))
+    problems = [Problem(name, text, programs) for name, text in statements.items()]
+    store = build_store(tmp_path / "s", problems, byte_tokenizer, max_length=4000)
+    assert store.index.cluster.tolist() == [0] + [1] * 9
+    assert len(set(problem_folds(store.index, 5)[1:].tolist())) == 1
+    rows = pq.read_table(store.path / "rows.parquet")["cluster"].to_pylist()
+    assert rows[:8] == [0, 1, 1, 3, 4, 5, 5, 7]
+    counts = store.manifest.facts["counts"]
+    assert (counts["rows_near_duplicate"], counts["problems_near_duplicate"]) == (10, 8)

@@ -16,12 +16,13 @@ def fold_of(problem_id: str, folds: int) -> int:
 
 
 def problem_folds(index: ProblemIndex, folds: int) -> np.ndarray:
-    """[P] int64: the fold of every problem of the split `train`, -1 for the others, which no critic trains on."""
-    train = index.in_split("train")
-    return np.array(
-        [fold_of(name, folds) if train[i] else -1 for i, name in enumerate(index.problem_ids.to_pylist())],
-        dtype=np.int64,
-    )
+    """[P] int64: the fold of every problem of the split `train`, -1 for the others, which no critic trains on.
+
+    Near-duplicates are in one fold, that of the first of them: a critic that had seen one would know the other.
+    """
+    names = index.problem_ids.to_pylist()
+    found = np.array([fold_of(names[first], folds) for first in index.cluster.tolist()], dtype=np.int64)
+    return np.where(index.in_split("train"), found, -1)
 
 
 def row_folds(index: ProblemIndex, folds: int) -> np.ndarray:

@@ -51,6 +51,8 @@ class ProblemIndex:
     """[P] int32, rating at Codeforces, 0 = unknown"""
     tags: pa.ListArray
     """[P] lists of strings"""
+    cluster: np.ndarray
+    """[P] int32, number of the first problem of its near-duplicates; itself where it has none"""
     row_problem: np.ndarray
     """[N] int32, nondecreasing"""
     row_correct: np.ndarray
@@ -86,6 +88,14 @@ class ProblemIndex:
     def in_split(self, split: str) -> np.ndarray:
         """[P] bool: the problems of one split."""
         return self.split == SPLITS.index(split)
+
+    def torn_cluster(self) -> tuple[str, str] | None:
+        """The ids of two near-duplicate problems of which one is trained on and the other held out, if there are."""
+        trained = self.in_split("train")
+        torn = np.flatnonzero(trained != trained[self.cluster])
+        if not torn.size:
+            return None
+        return self.problem_ids[int(self.cluster[torn[0]])].as_py(), self.problem_ids[int(torn[0])].as_py()
 
     @cached_property
     def number_of(self) -> dict[str, int]:

@@ -114,6 +114,7 @@ class SolutionStore:
             difficulty=column(problems, "difficulty"),
             cf_rating=column(problems, "cf_rating"),
             tags=pa.concat_arrays(problems["tags"].chunks),
+            cluster=column(problems, "cluster"),
             row_problem=column(rows, "problem"),
             row_correct=column(rows, "is_correct"),
             row_tokens=column(rows, "tokens"),
