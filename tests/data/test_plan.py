@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +20,7 @@ from tests.data.indices import random_index
 from tests.data.stores import build_store, synthetic_problems
 from wmtp_ray.config.data import PlanConfig, SamplingConfig
 from wmtp_ray.data.batch import IGNORED_LABEL, pack
+from wmtp_ray.data.evenness import rank_kernel
 from wmtp_ray.data.index import ProblemIndex
 from wmtp_ray.data.plan import Plan, empty_plan, load_micro_batch, make_plan, plan_selection
 from wmtp_ray.data.planned import PlannedMicroBatch
@@ -143,6 +148,125 @@ def test_steps_are_not_sorted_by_length():
     expected = lengths.std() / np.sqrt(len(selection) / plan.num_steps)
     assert np.std(means) < 1.5 * expected
     assert plan.waste() < 0.02
+
+
+def test_even_plans_serve_any_number_of_ranks():
+    """Waste of 1 to n ranks, whole micro-batches within the budget, and still no step of long or short samples only."""
+    index = random_index(50, 6000, longest=200)
+    sampling = SamplingConfig(solutions="all")
+    selection = select(index, "f", sampling)
+    lengths = index.row_tokens[selection.rows]
+    for micro_batches, ranks, rows in ((14, 4, 1), (24, 8, 1), (14, 4, 2)):
+        config = PlanConfig(
+            micro_batches_per_step=micro_batches,
+            tokens_per_micro_batch=2000,
+            row_tokens=2000 // rows,
+            even_for_workers=ranks,
+        )
+        plan = plan_selection(index, "f", selection, sampling, config)
+        equal = plan_selection(
+            index, "f", selection, sampling, config.model_copy(update={"even_for_workers": None})
+        )
+        worst, worst_equal = (max(p.waste(w) for w in range(1, ranks + 1)) for p in (plan, equal))
+        assert worst < (0.03 if rows == 1 else 0.07) and worst < worst_equal
+        shapes = [m.shape for step in plan.steps() for m in step.micro_batches]
+        assert max(r * t for r, t in shapes) <= 2000
+        assert sorted(plan.columns["row"].tolist()) == sorted(selection.rows[:, 0].tolist())
+        means = [np.concatenate([m.tokens for m in step.micro_batches]).mean() for step in plan.steps()][:-2]
+        assert np.std(means) < 1.5 * lengths.std() / np.sqrt(len(selection) / plan.num_steps)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 50), st.booleans(), st.integers(1, 3), st.integers(0, 3), st.sampled_from([None, 130]))
+def test_even_plans_lose_nothing(seed: int, paired: bool, ranks: int, more: int, row_tokens: int | None):
+    index, sampling, selection = drawn(seed, paired)
+    config = PlanConfig(
+        micro_batches_per_step=3 * ranks + more,
+        tokens_per_micro_batch=260,
+        row_tokens=row_tokens,
+        even_for_workers=ranks,
+    )
+    plan = plan_selection(index, "f", selection, sampling, config)
+    assert sorted(plan.columns["row"].tolist()) == sorted(selection.rows.ravel().tolist())
+    for step in plan.steps():
+        for m in step.micro_batches:
+            assert m.shape[0] * m.shape[1] <= 260 and m.shape[1] <= plan.facts["row_tokens"]
+            assert not paired or sorted(m.pairs.ravel().tolist()) == list(range(len(m.rows)))
+
+
+def test_the_smallest_even_shape():
+    """1 + 2x + 2x^2 + x^3 vanishes at the second and third roots of unity: nothing is gained by any exchange."""
+    kernel = rank_kernel(4, 3) - np.eye(4, dtype=np.int64)
+    even, equal = np.array([1, 2, 2, 1]), np.array([2, 1, 1, 2])
+    assert even @ kernel @ even < equal @ kernel @ equal
+    for ranks in (2, 3):
+        assert len({int(even[rank::ranks].sum()) for rank in range(ranks)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"samples_per_micro_batch": 2}, "needs tokens_per_micro_batch"),
+        ({"tokens_per_micro_batch": 500, "micro_batches_per_step": 8}, "micro_batches_per_step >= 9"),
+        ({"tokens_per_micro_batch": 500, "epochs": float("inf")}, "finite"),
+    ],
+)
+def test_contradictions_are_refused(change: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        PlanConfig(**{"micro_batches_per_step": 9, "even_for_workers": 3, **change})
+
+
+def test_a_curriculum_in_the_plan():
+    index = random_index(40, 2000)
+    sampling = SamplingConfig.model_validate(
+        {
+            "solutions": "pairs",
+            "num_samples": 100,
+            "difficulty_bins": {"low": (0, 9), "high": (10, 30)},
+            "difficulty_weights": {"low": 1, "high": 0},
+            "curriculum": [{"from_epoch": 2, "difficulty_weights": {"low": 1, "high": 3}}],
+        }
+    )
+    selection = select(index, "f", sampling)
+    config = PlanConfig(epochs=3, micro_batches_per_step=2, samples_per_micro_batch=5)
+    plan = plan_selection(index, "f", selection, sampling, config)
+    c = plan.columns
+    hard = index.difficulty[index.row_problem[c["row"]]] >= 10
+    assert [int(hard[c["epoch"] == e].sum()) // 2 for e in range(3)] == [0, 0, 75]
+    assert np.bincount(c["epoch"]).tolist() == [200, 200, 200]
+    assert [stage["from_epoch"] for stage in plan.facts["curriculum"]] == [0, 2]
+    pairs = {(p, bool(k)): row for p, k, row in zip(c["pair"], c["correct"], c["row"], strict=True)}
+    assert all(index.row_problem[pairs[p, True]] == index.row_problem[pairs[p, False]] for p, _ in pairs)
+
+
+def test_the_same_plan_in_any_process():
+    """The fingerprint itself, also under another hash seed: no machine may find another plan unnoticed."""
+    code = (
+        "from tests.data.test_plan import *;"
+        "i=random_index(9,300);s=SamplingConfig(solutions='pairs');"
+        "c=PlanConfig(micro_batches_per_step=6,tokens_per_micro_batch=400,even_for_workers=2);"
+        "print(plan_selection(i,'f',select(i,'f',s),s,c).fingerprint)"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "6ca30329de6ecd12d6a3143f3c7f4c22b9a4acc00399bac7a37a6f03abe32cd7"
+
+
+def test_a_torn_cluster_is_refused(tmp_path: Path, byte_tokenizer: PreTrainedTokenizerFast):
+    store = build_store(tmp_path / "s", synthetic_problems(10), byte_tokenizer)
+    assert store.index.torn_cluster() is None
+    held_out = int(np.flatnonzero(~store.index.in_split("train"))[0])
+    cluster = store.index.cluster.copy()
+    cluster[held_out] = 0
+    store.__dict__["index"] = replace(store.index, cluster=cluster)
+    with pytest.raises(DataError, match=f"near-duplicate problems 'p0' and 'p{held_out}'"):
+        make_plan(
+            store,
+            SamplingConfig(solutions="all"),
+            PlanConfig(micro_batches_per_step=1, samples_per_micro_batch=1),
+        )
 
 
 def test_save_and_load(tmp_path: Path):

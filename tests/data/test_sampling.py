@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from wmtp_ray.errors import ConfigError, DataError
 PROPERTY = settings(deadline=None, max_examples=60)
 LENGTH_BINS = (0, 5, 12, 20)
 BINS = {"low": (1, 5), "medium": (6, 10), "high": (11, 25)}
+BINNED = {"difficulty_bins": {"a": (1, 5)}, "difficulty_weights": {"a": 1.0}}
 WEIGHTS = {"low": 0.5, "medium": 0.3, "high": 0.2}
 
 
@@ -142,6 +144,75 @@ def test_allot_example():
     assert allot(7, np.array([1.0, 1.0, 1.0]), np.array([9, 9, 9])).tolist() == [3, 2, 2]
 
 
+@PROPERTY
+@given(indices(), st.none() | st.integers(1, 60), st.sampled_from(["all", "pairs"]))
+def test_every_stage_of_a_curriculum_is_what_its_weights_alone_would_draw(
+    index: ProblemIndex, wanted: int | None, solutions: str
+):
+    """Labels, quotas and counts of a stage are those of a section that has its weights from the start."""
+    weights = ({"low": 1, "medium": 0, "high": 0}, {"low": 1, "medium": 1, "high": 1}, WEIGHTS)
+    section = {
+        "solutions": solutions,
+        "num_samples": wanted,
+        "difficulty_bins": {"low": (800, 1200), "medium": (1300, 2000), "high": (2100, 3500)},
+        "difficulty_by": "cf_rating",
+        "allow_fewer": True,
+    }
+    stages = [{"from_epoch": e, "difficulty_weights": w} for e, w in ((1, weights[1]), (3, weights[2]))]
+    whole = SamplingConfig.model_validate(section | {"difficulty_weights": weights[0], "curriculum": stages})
+    alone = [SamplingConfig.model_validate(section | {"difficulty_weights": w}) for w in weights]
+    try:
+        selection = select(index, "f", whole)
+    except DataError:
+        assert any(_is_empty(index, config) for config in alone)
+        return
+    assert [stage.from_epoch for stage in selection.stages] == [0, 1, 3]
+    assert [selection.of_epoch(e) is selection.stages[s].samples for e, s in enumerate((0, 1, 1, 2, 2))]
+    assert len(set(selection.rows.ravel().tolist())) == selection.rows.size, "a row came twice"
+    used = np.unique(np.concatenate([stage.samples for stage in selection.stages]))
+    assert used.tolist() == list(range(len(selection)))
+    for stage, config in zip(selection.stages, alone, strict=True):
+        assert stage.report == select(index, "f", config).report
+        assert stage.report.selected == len(stage.samples) == sum(b.selected for b in stage.report.bins)
+        rating = index.cf_rating[index.row_problem[selection.rows[stage.samples, 0]]]
+        counted = [
+            ((rating >= low) & (rating <= high)).sum() for low, high in section["difficulty_bins"].values()
+        ]
+        assert counted == [b.selected for b in stage.report.bins]
+
+
+def _is_empty(index: ProblemIndex, config: SamplingConfig) -> bool:
+    try:
+        select(index, "f", config)
+    except DataError:
+        return True
+    return False
+
+
+def test_a_huge_problem_and_one_problem_alone():
+    """50,000 solutions of one problem, beside others or alone: pairs never leave it, caps hold, nothing is slow."""
+    for problems in (1, 3):
+        index = replace(
+            random_index(problems, 50_000, longest=400),
+            row_problem=np.sort(np.r_[np.zeros(49_000, np.int32), np.full(1000, problems - 1, np.int32)]),
+            split=np.zeros(problems, dtype=np.int8),
+        )
+        rows = select(index, "f", SamplingConfig(solutions="length_balanced_pairs")).rows
+        assert len(rows) > 20_000 and len(np.unique(rows)) == rows.size
+        assert (index.row_problem[rows[:, 0]] == index.row_problem[rows[:, 1]]).all()
+        capped = select(index, "f", SamplingConfig(solutions="pairs", max_per_problem=7)).rows
+        assert np.bincount(index.row_problem[capped[:, 0]]).max() == 7
+
+
+def test_length_bins_without_any_row_are_no_hindrance():
+    index = random_index(20, 400)
+    some = SamplingConfig(solutions="length_balanced_pairs", length_bins=(0, 10))
+    more = SamplingConfig(solutions="length_balanced_pairs", length_bins=(0, 10, 5000, 6000))
+    assert len(select(index, "f", some)) == len(select(index, "f", more)) > 0
+    with pytest.raises(DataError, match="no pairs of the same length bin"):
+        select(index, "f", SamplingConfig(solutions="length_balanced_pairs", length_bins=(5000,)))
+
+
 def test_same_inputs_same_rows_and_others_differ():
     index = random_index(20, 400)
     config = SamplingConfig(solutions="pairs", num_samples=40)
@@ -188,6 +259,21 @@ def test_hash_seed_does_not_matter():
             "overlaps",
         ),
         ({"difficulty_bins": {"a": (1, 5)}, "difficulty_weights": {"a": 0.0}}, "all 0"),
+        (BINNED | {"curriculum": [{"from_epoch": 1, "difficulty_weights": {"b": 1.0}}]}, "same bins"),
+        (
+            BINNED | {"curriculum": [{"from_epoch": 1, "difficulty_weights": {"a": 0}}]},
+            r"curriculum\[0\].*all 0",
+        ),
+        (BINNED | {"curriculum": [{"from_epoch": 1, "difficulty_weights": {"a": 1}}] * 2}, "must increase"),
+        (BINNED | {"curriculum": [{"from_epoch": 0, "difficulty_weights": {"a": 1}}]}, "greater than 0"),
+        ({"curriculum": [{"from_epoch": 1, "difficulty_weights": {}}]}, "curriculum is about bins"),
+        ({"difficulty_by": "cf_rating"}, "difficulty_by is about bins"),
+        ({"num_samples": 0}, "greater than 0"),
+        ({"num_samples": True}, "num_samples = true is neither"),
+        ({"num_samples": "many"}, "valid integer"),
+        ({"length_bins": "0, 100"}, "valid tuple"),
+        ({"difficulty_bins": {"a": 3}, "difficulty_weights": {"a": 1}}, "valid tuple"),
+        (BINNED | {"difficulty_weights": {"a": float("inf")}}, "finite|less than"),
     ],
 )
 def test_contradictions_are_refused(change: dict, message: str):

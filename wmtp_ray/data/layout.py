@@ -5,8 +5,9 @@ A sample is one segment, or two (a pair), which stay in one micro-batch. Everyth
 - By count: every micro-batch gets the same number of samples; the longest go first, each to the micro-batch
   with the fewest tokens so far, so that ranks wait little for each other.
 - By tokens: samples are taken from the shuffled stream until the step is full, then placed longest first into
-  the row where they leave the least room (best fit). What finds no room comes first in the next step. As each
-  step is a random run of the stream, steps do not become homogeneous in length.
+  the row where they leave the least room (best fit), or, in a step that is not full, into the micro-batch that
+  needs them most. What finds no room comes first in the next step. As each step is a random run of the stream,
+  steps do not become homogeneous in length.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import heapq
 from collections.abc import Iterator
 
 import numpy as np
+
+from wmtp_ray.data.evenness import FILL, evened, rank_kernel
 
 Segment = tuple[int, int]
 """(place of the sample in the stream, side)"""
@@ -34,16 +37,25 @@ def steps_by_count(
 
 
 def steps_by_tokens(
-    sizes: np.ndarray, micro_batches: int, rows: int, row_tokens: int
+    sizes: np.ndarray, micro_batches: int, rows: int, row_tokens: int, even_for: int | None = None
 ) -> Iterator[StepLayout]:
     """Steps of `micro_batches` micro-batches, each of at most `rows` rows of `row_tokens`.
 
-    `sizes` is [U, sides] tokens.     Every sample must fit into an empty micro-batch.
+    `sizes` is [U, sides] tokens. Every sample must fit into an empty micro-batch. `even_for`: any number of ranks up
+    to this shares a step evenly, which then is filled to three quarters (see `evenness`).
     """
     capacity = micro_batches * rows * row_tokens
+    if even_for is not None:
+        capacity = capacity * FILL[0] // FILL[1]
     totals = sizes.sum(axis=1)
+    emptiest_first = np.eye(micro_batches, dtype=np.int64)
+    kernel = None if even_for is None else rank_kernel(micro_batches, even_for)
     waiting: list[int] = []
     reach = 0
+
+    def fits(units: list[int]) -> bool:
+        return rows == 1 or _best_fit(units, sizes, rows, row_tokens) is not None
+
     while waiting or reach < len(sizes):
         window, tokens = waiting, int(totals[waiting].sum()) if waiting else 0
         while reach < len(sizes) and tokens + totals[reach] <= capacity:
@@ -51,10 +63,14 @@ def steps_by_tokens(
             tokens += int(totals[reach])
             reach += 1
         full = reach < len(sizes)
-        step, waiting = _placed(window, sizes, micro_batches, rows, row_tokens, spread=not full)
+        preferred = kernel if kernel is not None else None if full else emptiest_first
+        shares, waiting = _placed(window, sizes, micro_batches, rows, row_tokens, preferred)
         if waiting and not full:
-            step, waiting = _placed(window, sizes, micro_batches, rows, row_tokens, spread=False)
-        yield [_tightest([micro_batch], sizes, row_tokens) for micro_batch in step if micro_batch]
+            shares, waiting = _placed(window, sizes, micro_batches, rows, row_tokens, None)
+        elif kernel is not None:
+            shares = evened(shares, totals, kernel, rows * row_tokens, fits)
+        layouts = (_best_fit(share, sizes, rows, row_tokens) for share in shares)
+        yield [_tightest([layout], sizes, row_tokens) for layout in layouts if layout]
 
 
 def _dealt(numbers: np.ndarray, sizes: np.ndarray, micro_batches: int) -> list[list[int]]:
@@ -88,6 +104,24 @@ def _packed(units: list[int], sizes: np.ndarray, row_tokens: int) -> MicroBatchL
     return _tightest([rows], sizes, row_tokens)
 
 
+def _best_fit(units: list[int], sizes: np.ndarray, rows: int, row_tokens: int) -> MicroBatchLayout | None:
+    """One micro-batch's samples, longest first, each segment where it leaves the least room; None if one finds none."""
+    room = [row_tokens] * rows
+    layout: MicroBatchLayout = [[] for _ in range(rows)]
+    for u in sorted(units, key=lambda u: (-int(sizes[u].sum()), u)):
+        chosen = {}
+        for side in np.argsort(-sizes[u], kind="stable").tolist():
+            size = int(sizes[u, side])
+            fitting = [r for r in range(rows) if room[r] >= size]
+            if not fitting:
+                return None
+            r = chosen[side] = min(fitting, key=room.__getitem__)
+            room[r] -= size
+        for side, r in sorted(chosen.items()):
+            layout[r].append((u, side))
+    return [row for row in layout if row]
+
+
 def _tightest(candidates: list[MicroBatchLayout], sizes: np.ndarray, row_tokens: int) -> MicroBatchLayout:
     """The layout with the fewest padded tokens, rows x fullest row: a given one, or rows filled evenly."""
     segments = _longest_first([segment for row in candidates[0] for segment in row], sizes)
@@ -110,35 +144,39 @@ def _longest_first(segments: list[Segment], sizes: np.ndarray) -> list[Segment]:
 
 
 def _placed(
-    window: list[int], sizes: np.ndarray, micro_batches: int, rows: int, row_tokens: int, *, spread: bool
-) -> tuple[StepLayout, list[int]]:
-    """Place samples longest first; returns the step and the samples that found no room, in stream order.
+    window: list[int],
+    sizes: np.ndarray,
+    micro_batches: int,
+    rows: int,
+    row_tokens: int,
+    kernel: np.ndarray | None,
+) -> tuple[list[list[int]], list[int]]:
+    """Place samples longest first; returns each micro-batch's, and those that found no room, in stream order.
 
-    `spread` gives each sample to the emptiest micro-batch (for a step that will not be full), otherwise to
-    where it leaves the least room.
+    A sample goes to where it leaves the least room, or, by a `kernel` [M, M], to the micro-batch m with the least
+    kernel[m] @ tokens.
     """
     room = np.full((micro_batches, rows), row_tokens)
     every = np.arange(micro_batches)
-    step: StepLayout = [[[] for _ in range(rows)] for _ in range(micro_batches)]
+    pressure = np.zeros(micro_batches, dtype=np.int64)
+    shares: list[list[int]] = [[] for _ in range(micro_batches)]
     left: list[int] = []
     for u in sorted(window, key=lambda u: (-int(sizes[u].sum()), u)):
         after = room.copy()
-        chosen = np.zeros((sizes.shape[1], micro_batches), dtype=np.int64)
         tightness = np.zeros(micro_batches, dtype=np.int64)
         fits = np.ones(micro_batches, dtype=bool)
         for side in np.argsort(-sizes[u], kind="stable"):
             remaining = after - sizes[u, side]
             r = np.where(remaining >= 0, remaining, np.iinfo(np.int64).max).argmin(axis=1)
-            chosen[side] = r
             fits &= remaining[every, r] >= 0
             tightness += remaining[every, r]
             after[every, r] = remaining[every, r]
         if not fits.any():
             left.append(u)
             continue
-        preference = -room.sum(axis=1) if spread else tightness
-        m = int(np.where(fits, preference, np.iinfo(np.int64).max).argmin())
+        m = int(np.where(fits, tightness if kernel is None else pressure, np.iinfo(np.int64).max).argmin())
         room[m] = after[m]
-        for side in range(sizes.shape[1]):
-            step[m][chosen[side, m]].append((u, side))
-    return [[row for row in micro_batch if row] for micro_batch in step], sorted(left)
+        if kernel is not None:
+            pressure += kernel[m] * int(sizes[u].sum())
+        shares[m].append(u)
+    return shares, sorted(left)

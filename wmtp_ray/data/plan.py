@@ -161,7 +161,16 @@ class Plan:
 
 
 def make_plan(store: SolutionStore, sampling: SamplingConfig, config: PlanConfig) -> Plan:
-    """Sample from the store and lay the samples out. Raises `ConfigError` or `DataError` (see `select`)."""
+    """Sample from the store and lay the samples out.
+
+    Raises `ConfigError` or `DataError` (see `select`), `DataError` also where the store's splits cut a cluster of
+    near-duplicate problems: what is held out would then be trained on.
+    """
+    if torn := store.index.torn_cluster():
+        raise DataError(
+            f"store {store.path} trains on only one of the near-duplicate problems {torn[0]!r} and {torn[1]!r}; "
+            "prepare it again, or let one split have both"
+        )
     selection = select(store.index, store.fingerprint, sampling)
     return plan_selection(store.index, store.fingerprint, selection, sampling, config)
 
@@ -182,13 +191,14 @@ def plan_selection(
     """
     sizes = index.row_tokens[selection.rows].astype(np.int64)
     row_tokens = _row_tokens(sizes, config)
-    shape = config.model_dump(mode="json", exclude={"epochs", "max_steps"})
-    key = (fingerprint, sampling.model_dump(mode="json"), shape)
+    shape = {k: v for k, v in config.identity.items() if k not in ("epochs", "max_steps")}
+    key = (fingerprint, sampling.identity, shape)
     segments: list[tuple[int, ...]] = []
     step_number = 0
     for epoch in range(math.ceil(config.epochs)):
         share = min(1.0, config.epochs - epoch)
-        order = keyed_order(len(selection), *key, epoch)[: math.ceil(round(share * len(selection), 6))]
+        samples = selection.of_epoch(epoch)
+        order = samples[keyed_order(len(samples), *key, epoch)][: math.ceil(round(share * len(samples), 6))]
         for layout in _steps(sizes[order], config, row_tokens):
             if step_number == config.max_steps:
                 break
@@ -207,12 +217,19 @@ def plan_selection(
     }
     facts = {
         "store": fingerprint,
-        "sampling": sampling.model_dump(mode="json"),
-        "plan": config.model_dump(mode="json"),
+        "sampling": sampling.identity,
+        "plan": config.identity,
         "row_tokens": row_tokens,
-        "report": json.loads(json.dumps(asdict(selection.report))),
+        "report": asdict(selection.report),
     }
-    return Plan(columns={name: columns[name].astype(dtype) for name, dtype in COLUMNS.items()}, facts=facts)
+    if len(selection.stages) > 1:
+        facts["curriculum"] = [
+            {"from_epoch": stage.from_epoch, "report": asdict(stage.report)} for stage in selection.stages
+        ]
+    return Plan(
+        columns={name: columns[name].astype(dtype) for name, dtype in COLUMNS.items()},
+        facts=json.loads(json.dumps(facts)),
+    )
 
 
 def load_micro_batch(
@@ -256,7 +273,7 @@ def _steps(sizes: np.ndarray, config: PlanConfig, row_tokens: int) -> Iterator[S
         )
     assert config.tokens_per_micro_batch is not None
     rows = config.tokens_per_micro_batch // row_tokens
-    return steps_by_tokens(sizes, config.micro_batches_per_step, rows, row_tokens)
+    return steps_by_tokens(sizes, config.micro_batches_per_step, rows, row_tokens, config.even_for_workers)
 
 
 def _row_tokens(sizes: np.ndarray, config: PlanConfig) -> int:

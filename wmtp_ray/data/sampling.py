@@ -48,34 +48,73 @@ class SamplingReport:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """What the epochs from `from_epoch` to the next stage train on."""
+
+    from_epoch: int
+    samples: np.ndarray
+    """[n] int64, increasing: numbers of samples of the selection"""
+    report: SamplingReport
+
+
+@dataclass(frozen=True)
 class Selection:
-    """U samples in random order."""
+    """U samples in random order, and which of them each stage of the curriculum takes (without one: all)."""
 
     rows: np.ndarray
     """[U, 1] int64 store rows, or [U, 2]: the correct and the incorrect row of each pair."""
-    report: SamplingReport
+    stages: tuple[Stage, ...]
 
     @property
     def paired(self) -> bool:
         return self.rows.shape[1] == 2
 
+    @property
+    def report(self) -> SamplingReport:
+        """Of the first stage."""
+        return self.stages[0].report
+
     def __len__(self) -> int:
         return len(self.rows)
+
+    def of_epoch(self, epoch: int) -> np.ndarray:
+        """[n] int64: the samples that an epoch (from 0) trains on."""
+        return max((s for s in self.stages if s.from_epoch <= epoch), key=lambda s: s.from_epoch).samples
 
 
 def select(index: ProblemIndex, fingerprint: str, config: SamplingConfig) -> Selection:
     """Draw the samples that `config` asks for.
 
-    `fingerprint` is the store's. Raises `ConfigError` where more is asked for than there is (unless
-    `allow_fewer`), `DataError` where there is nothing at all.
+    Each stage draws from every bin as many as its weights allot, always the first ones of one random order of the bin:
+    so stages share as many samples as they can. `fingerprint` is the store's. Raises `ConfigError` where more is asked
+    for than there is (unless `allow_fewer`), `DataError` where there is nothing at all.
     """
-    key = (fingerprint, config.model_dump(mode="json"))
+    key = (fingerprint, config.identity)
     if config.without_fold is not None:
         left_out, folds = config.without_fold
         index = replace(index, split=np.where(problem_folds(index, folds) == left_out, -1, index.split))
     candidates = _pairs(index, config, key) if config.paired else _singles(index, config)
     candidates = _capped(index, candidates, config.max_per_problem, key)
-    return _draw(index, candidates, config, key)
+    bins = _binned(index, candidates, config)
+    order = keyed_order(len(candidates), *key, "draw")
+    order = order[bins[order] >= 0]
+    order = order[np.argsort(bins[order], kind="stable")]
+    place = rank_in_group(bins[order])
+    stages = {0: config.difficulty_weights} | {s.from_epoch: s.difficulty_weights for s in config.curriculum}
+    chosen, reports = [], []
+    for epoch, weights in stages.items():
+        taken, report = _allotted(bins, weights, config, epoch)
+        chosen.append(np.sort(order[place < taken[bins[order]]]))
+        reports.append(report)
+    used = np.unique(np.concatenate(chosen))
+    shuffled = used[keyed_order(len(used), *key, "order")]
+    return Selection(
+        rows=candidates[shuffled],
+        stages=tuple(
+            Stage(epoch, np.flatnonzero(np.isin(shuffled, mine, assume_unique=True)), report)
+            for epoch, mine, report in zip(stages, chosen, reports, strict=True)
+        ),
+    )
 
 
 def _singles(index: ProblemIndex, config: SamplingConfig) -> np.ndarray:
@@ -86,14 +125,15 @@ def _singles(index: ProblemIndex, config: SamplingConfig) -> np.ndarray:
 def _pairs(index: ProblemIndex, config: SamplingConfig, key: tuple) -> np.ndarray:
     """[n, 2]: both sides of every (problem, length bin), shuffled, matched 1:1 as far as the shorter goes."""
     in_split = index.in_split(config.split)
-    num_bins = len(config.length_bins) if config.solutions == "length_balanced_pairs" else 1
+    balanced = config.solutions == "length_balanced_pairs"
+    num_bins = len(config.length_bins) if balanced else 1
     num_groups = index.num_problems * num_bins
 
     def shuffled(side: Side, name: str) -> tuple[np.ndarray, np.ndarray]:
         mask = in_split[side.problems]
         groups = side.problems[mask].astype(np.int64) * num_bins
         rows = side.rows[mask]
-        if num_bins > 1:
+        if balanced:
             bins = np.searchsorted(config.length_bins, side.targets[mask], side="right") - 1
             groups, rows = (groups + bins)[bins >= 0], rows[bins >= 0]
         order = np.lexsort((keyed_bits(rows.size, *key, name), groups))
@@ -120,49 +160,51 @@ def _capped(index: ProblemIndex, candidates: np.ndarray, cap: int | None, key: t
     return candidates[np.sort(order[rank_in_group(problems[order]) < cap])]
 
 
-def _draw(index: ProblemIndex, candidates: np.ndarray, config: SamplingConfig, key: tuple) -> Selection:
-    available = len(candidates)
-    bin_of = np.zeros(available, dtype=np.int64)
-    names: list[str] = []
-    weights = np.ones(1)
-    if config.difficulty_bins is not None and config.difficulty_weights is not None:
-        names = list(config.difficulty_bins)
-        weights = np.array([config.difficulty_weights[name] for name in names])
-        difficulty = index.difficulty[index.row_problem[candidates[:, 0]]]
-        bin_of[:] = -1
-        for number, name in enumerate(names):
-            low, high = config.difficulty_bins[name]
-            bin_of[(difficulty >= low) & (difficulty <= high)] = number
-    in_bins = np.bincount(bin_of[bin_of >= 0], minlength=len(weights))
-    usable = int(in_bins[weights > 0].sum())
+def _binned(index: ProblemIndex, candidates: np.ndarray, config: SamplingConfig) -> np.ndarray:
+    """[n] int64: the difficulty bin of each candidate, -1 for none; all 0 without bins."""
+    if config.difficulty_bins is None:
+        return np.zeros(len(candidates), dtype=np.int64)
+    of_problem = index.difficulty if config.difficulty_by == "difficulty" else index.cf_rating
+    difficulty = of_problem[index.row_problem[candidates[:, 0]]]
+    bins = np.full(len(candidates), -1)
+    for number, (low, high) in enumerate(config.difficulty_bins.values()):
+        bins[(difficulty >= low) & (difficulty <= high)] = number
+    return bins
+
+
+def _allotted(
+    bins: np.ndarray, weights: dict[str, float] | None, config: SamplingConfig, epoch: int
+) -> tuple[np.ndarray, SamplingReport]:
+    """How many samples to take from each bin, and what to say of it."""
+    names = list(config.difficulty_bins or ())
+    share = np.array([weights[name] for name in names]) if weights is not None else np.ones(1)
+    in_bins = np.bincount(bins[bins >= 0], minlength=len(share))
+    usable = int(in_bins[share > 0].sum())
     wanted = usable if config.num_samples is None else config.num_samples
+    where = f"split {config.split!r}" + (f" in the bins of epoch {epoch}" if epoch else "")
     if usable == 0:
         raise DataError(
-            f"no {_what(config)} in split {config.split!r} of the store ({available} outside the bins); "
-            "check sampling.split and sampling.difficulty_bins, or prepare more data"
+            f"no {_what(config)} in {where} of the store ({len(bins)} before difficulty bins); check "
+            "sampling.split, sampling.difficulty_by and sampling.difficulty_bins, or prepare more data"
         )
     if wanted > usable and not config.allow_fewer:
         raise ConfigError(
-            f"sampling.num_samples = {wanted}, but split {config.split!r} has only {usable} {_what(config)}; "
+            f"sampling.num_samples = {wanted}, but {where} has only {usable} {_what(config)}; "
             "lower it or set sampling.allow_fewer=true"
         )
-    taken = in_bins * (weights > 0) if config.num_samples is None else allot(wanted, weights, in_bins)
-    order = keyed_order(available, *key, "draw")
-    order = order[bin_of[order] >= 0]
-    order = order[np.argsort(bin_of[order], kind="stable")]
-    chosen = order[rank_in_group(bin_of[order]) < taken[bin_of[order]]]
-    rows = candidates[np.sort(chosen)][keyed_order(len(chosen), *key, "order")]
-    endless = np.full(len(weights), np.iinfo(np.int64).max)
-    requested = in_bins if config.num_samples is None else allot(wanted, weights, endless)
+    if config.num_samples is None:
+        requested = taken = in_bins * (share > 0)
+    else:
+        endless = np.full(len(share), np.iinfo(np.int64).max)
+        requested, taken = (allot(wanted, share, there) for there in (endless, in_bins))
+    counts = zip(names, requested.tolist(), in_bins.tolist(), taken.tolist(), strict=False)
     report = SamplingReport(
-        available=available,
-        selected=len(rows),
-        outside_bins=int((bin_of < 0).sum()),
-        bins=tuple(
-            BinReport(name, int(requested[b]), int(in_bins[b]), int(taken[b])) for b, name in enumerate(names)
-        ),
+        available=len(bins),
+        selected=int(taken.sum()),
+        outside_bins=int((bins < 0).sum()),
+        bins=tuple(BinReport(*of_bin) for of_bin in counts),
     )
-    return Selection(rows=rows, report=report)
+    return taken, report
 
 
 def allot(total: int, weights: np.ndarray, available: np.ndarray) -> np.ndarray:
