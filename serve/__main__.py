@@ -71,6 +71,7 @@ def _serve_until_interrupted(config: ServeCommandConfig) -> None:
     try:
         threading.Event().wait()
     finally:
+        serve.delete("critic")  # open requests are answered while the HTTP server still stands
         serve.shutdown()
 
 

@@ -6,7 +6,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -93,7 +93,7 @@ class ServedCritic:
             device=device,
             max_tokens=max_tokens,
             vocabulary=int(model.backbone.config.vocab_size),
-            ranks=_trained_by_ranking(card.training_config),
+            ranks=card.training_config.get("objective", {}).get("method", "ranking") == "ranking",
             tokens_per_second=rate,
         )
 
@@ -135,9 +135,3 @@ def read_ema(run: str | None, storage: Path) -> EMAStatistics | None:
             f"critic.statistics_run = {run!r}: {path} has no ema_mean; name a weighted run, or null"
         )
     return EMAStatistics(float(last["ema_mean"]), float(last["ema_std"]), run)
-
-
-def _trained_by_ranking(training_config: dict[str, Any]) -> bool:
-    objective = training_config.get("objective", "ranking")
-    name = objective.get("method", "ranking") if isinstance(objective, dict) else objective
-    return name == "ranking"

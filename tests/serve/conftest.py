@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import torch
+import yaml
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
@@ -19,6 +26,8 @@ from tests.tiny import save_tiny_model
 from wmtp_ray.config.model import LoRAConfig, ValueModelConfig
 from wmtp_ray.config.serve import ServeConfig
 from wmtp_ray.models.value_model import ValueModel
+
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def save_critic(root: Path, run: str, seed: int, model: Path | None = None) -> Path:
@@ -74,3 +83,32 @@ def api(root: Path) -> Iterator[TestClient]:
     limits = {"items": 8, "body_bytes": 100_000, "item_tokens": 400, "request_tokens": 1200}
     with served(service_config(root, limits=limits)) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def url(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The service on a plain HTTP server of its own process."""
+    config = tmp_path_factory.mktemp("plain") / "serve.yaml"
+    config.write_text(yaml.safe_dump({"storage": {"root": str(root)}}))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "uvicorn", "tests.serve.local_app:app", "--port", str(port)]
+    environment = os.environ | {"WMTP_SERVE_CONFIG": str(config), "PYTHONPATH": str(CHECKOUT)}
+    process = subprocess.Popen([*command, "--log-level", "error"], env=environment, cwd=CHECKOUT)
+    try:
+        yield _await(f"http://localhost:{port}", process)
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _await(url: str, process: subprocess.Popen[bytes]) -> str:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.get(f"{url}/readyz").status_code == 200:
+                return url
+        except httpx.TransportError:
+            time.sleep(0.2)
+    raise AssertionError("the service did not start")

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 import shutil
-import socket
 import subprocess
-import sys
-import time
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-import yaml
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-PAGE = CHECKOUT / "serve" / "page"
+PAGE = Path(__file__).resolve().parents[2] / "serve" / "page"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_chromium = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium on this machine to show the page in"
@@ -33,35 +26,6 @@ OPTIONS = {
     "statistics": "batch",
     "normalize": "none",
 }
-
-
-@pytest.fixture(scope="module")
-def url(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The service on a plain HTTP server of its own process."""
-    config = tmp_path_factory.mktemp("page") / "serve.yaml"
-    config.write_text(yaml.safe_dump({"storage": {"root": str(root)}}))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "uvicorn", "tests.serve.local_app:app", "--port", str(port)]
-    environment = os.environ | {"WMTP_SERVE_CONFIG": str(config), "PYTHONPATH": str(CHECKOUT)}
-    process = subprocess.Popen([*command, "--log-level", "error"], env=environment, cwd=CHECKOUT)
-    try:
-        yield _await(f"http://localhost:{port}", process)
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def _await(url: str, process: subprocess.Popen[bytes]) -> str:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if httpx.get(f"{url}/readyz").status_code == 200:
-                return url
-        except httpx.TransportError:
-            time.sleep(0.2)
-    raise AssertionError("the service did not start")
 
 
 def fragment(first: str, second: str = "", **options: object) -> str:
