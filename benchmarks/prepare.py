@@ -7,6 +7,7 @@ text. Rates are per second of CPU time, Ray's own processes included, so that th
 from __future__ import annotations
 
 import json
+import logging
 import os
 import tempfile
 import threading
@@ -40,7 +41,7 @@ def figures() -> Iterator[Figure]:
             num_cpus=cores,
             include_dashboard=False,
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
         )
         try:
             _prepare(root, small, tokenizer, "warm-up")  # starts the workers, which then stay

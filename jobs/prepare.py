@@ -2,8 +2,10 @@
 
 Departs from the seed: text and metadata are columnar (k of n rows cost O(k)), lengths are counted with the real
 tokenizer and the template, every row left out is written to `rejects.jsonl` with its reason, and the counts add up.
+Sources, rules and reasons: docs/preparing.md.
 
     python jobs/prepare.py --config configs/quickstart/prepare.yaml storage.root=/data/wmtp
+    python jobs/prepare.py --config configs/production/prepare.yaml source.dataset=null 'source.paths=[/data/contests]'
     ray job submit --working-dir . -- python jobs/prepare.py --config configs/quickstart/prepare.yaml
 """
 

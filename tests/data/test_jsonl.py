@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
@@ -140,7 +140,36 @@ lines = st.one_of(
 
 
 @given(st.lists(lines, max_size=12))
+@settings(max_examples=30)
+def test_every_line_is_accounted_for(tmp_path_factory: pytest.TempPathFactory, content: list[bytes]):
+    check_accounts(tmp_path_factory, content)
+
+
+DAMAGE = [b"", b"\xff", b"\0", b"\n", b'"', b"\\", b"\r\n", b"{", b"1e999"]
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """A good file with some bytes changed, left out or doubled."""
+    good = [
+        line(output=f"x = {i}", problem_id=f"p{i % 3}", difficulty=i) for i in range(draw(st.integers(1, 6)))
+    ]
+    content = bytearray(b"\n".join(good))
+    for _ in range(draw(st.integers(1, 8))):
+        at = draw(st.integers(0, max(len(content) - 1, 0)))
+        length = draw(st.integers(0, 20))
+        content[at : at + length] = draw(st.sampled_from(DAMAGE))
+    return bytes(content)
+
+
+@pytest.mark.slow
+@given(st.one_of(st.lists(lines, max_size=30), damaged().map(lambda content: [content])))
+@settings(max_examples=3000)
 def test_fuzz_every_line_is_accounted_for(tmp_path_factory: pytest.TempPathFactory, content: list[bytes]):
+    check_accounts(tmp_path_factory, content)
+
+
+def check_accounts(tmp_path_factory: pytest.TempPathFactory, content: list[bytes]) -> None:
     path = tmp_path_factory.mktemp("fuzz") / "a.jsonl"
     path.write_bytes(b"\n".join([line(), *content]))
     rows = sum(1 for text in path.read_bytes().split(b"\n") if text.strip())

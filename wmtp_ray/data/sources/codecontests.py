@@ -7,7 +7,7 @@ read. `### Input:` shows the first public example, as the seed does. `difficulty
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,8 @@ SIDES = (("solutions", True), ("incorrect_solutions", False))
 COLUMNS = ("name", "description", *TEST_KINDS, "difficulty", "solutions", "incorrect_solutions")
 OPTIONAL_COLUMNS = ("cf_rating", "cf_tags")
 PROBLEMS_AT_ONCE = 4
+
+Check = Callable[[pa.DataType], bool]
 _ERROR_ALLOWED = re.compile(r"\b(absolute|relative)\s+(or\s+(absolute|relative)\s+)?error", re.IGNORECASE)
 
 
@@ -186,22 +188,29 @@ def _check_columns(schema: pa.Schema, place: str) -> None:
     def whole(kind: pa.DataType) -> bool:
         return pa.types.is_integer(kind)
 
-    def listed(inner: Any) -> Any:
+    def listed(inner: Check) -> Check:
         return lambda kind: (
             (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and inner(kind.value_type)
         )
 
-    def struct(**inner: Any) -> Any:
+    def struct(**inner: Check) -> Check:
         return lambda kind: (
             pa.types.is_struct(kind)
             and all(kind.get_field_index(n) >= 0 and check(kind.field(n).type) for n, check in inner.items())
         )
 
     programs = struct(language=listed(whole), solution=listed(text))
-    wanted = dict.fromkeys(("name", "description"), text)
-    wanted |= dict.fromkeys(TEST_KINDS, struct(input=listed(text), output=listed(text)))
-    wanted |= {"difficulty": whole, "solutions": programs, "incorrect_solutions": programs}
-    wanted |= {"cf_rating": whole, "cf_tags": listed(text)}
+    tests = struct(input=listed(text), output=listed(text))
+    wanted: dict[str, Check] = {
+        "name": text,
+        "description": text,
+        **dict.fromkeys(TEST_KINDS, tests),
+        "difficulty": whole,
+        "solutions": programs,
+        "incorrect_solutions": programs,
+        "cf_rating": whole,
+        "cf_tags": listed(text),
+    }
     for name, fits in wanted.items():
         number = schema.get_field_index(name)
         if number < 0 and name in OPTIONAL_COLUMNS:

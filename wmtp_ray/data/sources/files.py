@@ -102,7 +102,7 @@ def opened(path: str) -> Iterator[BinaryIO]:
     filesystem, plain = filesystem_of(path)
     try:
         with filesystem.open(plain, "rb") as file:
-            yield file
+            yield file  # type: ignore[misc]
     except UNREADABLE as error:
         if isinstance(error, DataError):
             raise
@@ -117,7 +117,7 @@ def local_bytes(path: str, stack: contextlib.ExitStack) -> BinaryIO:
         if isinstance(file, LocalFileOpener):
             return stack.enter_context(Path(plain).open("rb"))
         copy = stack.enter_context(tempfile.TemporaryFile(prefix="wmtp-lines-"))  # noqa: SIM115 - the stack closes it
-        shutil.copyfileobj(file, copy, 1 << 20)
+        shutil.copyfileobj(file, copy, 1 << 20)  # type: ignore[arg-type]
         copy.seek(0)
         return copy  # type: ignore[return-value]
     except UNREADABLE as error:
