@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import ray
 import torch
-from ray.exceptions import RayTaskError
 
+from wmtp_ray.cluster.actor_answers import answer
 from wmtp_ray.data.batch import PackedBatch
-from wmtp_ray.errors import WMTPError
 from wmtp_ray.models.score_engine import EngineSettings, ScoreEngine, load_engine
 from wmtp_ray.models.scorer import score_keys
 
@@ -45,12 +44,12 @@ class CriticActor:
         """Scores of one batch. One miss scores the whole batch anew, so that a score never depends on what happened to
         be cached; where another writer was first, its score is used."""
         keys = score_keys(batch, self._identity)
-        stored: list[bytes | None] = _asked(self._cache.get.remote(keys))
+        stored: list[bytes | None] = answer(self._cache.get.remote(keys))
         cached = len(keys) - stored.count(None)
         if None in stored:
             samples = [scores.tobytes() for scores in self._load().score(batch)]
             self._forwards += 1
-            stored = _asked(self._cache.put.remote(keys, samples))
+            stored = answer(self._cache.put.remote(keys, samples))
         return BatchScores([np.frombuffer(s, dtype=np.float32) for s in stored if s is not None], cached)
 
     def forwards(self) -> int:
@@ -61,13 +60,3 @@ class CriticActor:
         if self._engine is None:
             self._engine = load_engine(self._settings, self._device, self._threads)
         return self._engine
-
-
-def _asked(answer: ray.ObjectRef) -> list[bytes | None]:
-    """What the cache answered; its own error where it failed, as if it had been met here."""
-    try:
-        return ray.get(answer)
-    except RayTaskError as error:
-        if isinstance(error.cause, WMTPError):
-            raise error.cause from None
-        raise

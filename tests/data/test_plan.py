@@ -22,7 +22,8 @@ from wmtp_ray.config.data import PlanConfig, SamplingConfig
 from wmtp_ray.data.batch import IGNORED_LABEL, pack
 from wmtp_ray.data.evenness import rank_kernel
 from wmtp_ray.data.index import ProblemIndex
-from wmtp_ray.data.plan import Plan, empty_plan, load_micro_batch, make_plan, plan_selection
+from wmtp_ray.data.loading import load_micro_batch
+from wmtp_ray.data.plan import Plan, empty_plan, make_plan, plan_selection
 from wmtp_ray.data.planned import PlannedMicroBatch
 from wmtp_ray.data.prompt import TokenizedSample
 from wmtp_ray.data.sampling import Selection, select

@@ -15,7 +15,8 @@ from tests.serve.test_api import ask
 from wmtp_ray.config.data import PlanConfig, SamplingConfig
 from wmtp_ray.config.weighting import CriticWeighting
 from wmtp_ray.data.batch import PackedBatch
-from wmtp_ray.data.plan import load_micro_batch, make_plan
+from wmtp_ray.data.loading import load_micro_batch
+from wmtp_ray.data.plan import make_plan
 from wmtp_ray.data.store import SolutionStore
 from wmtp_ray.models.scorer import join_values, score, segments_of
 from wmtp_ray.models.tokenizer import load_tokenizer

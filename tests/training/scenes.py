@@ -18,7 +18,8 @@ from wmtp_ray.config import LoRAConfig, PolicyConfig, ValueModelConfig
 from wmtp_ray.config.data import PlanConfig, SamplingConfig
 from wmtp_ray.config.weighting import CriticWeighting, LossConfig, WeightingBase
 from wmtp_ray.data.batch import PackedBatch
-from wmtp_ray.data.plan import Plan, PlannedStep, load_micro_batch, make_plan
+from wmtp_ray.data.loading import load_micro_batch
+from wmtp_ray.data.plan import Plan, PlannedStep, make_plan
 from wmtp_ray.data.prompt import eos_id
 from wmtp_ray.data.store import SolutionStore
 from wmtp_ray.models.policy import MTPPolicy

@@ -1,7 +1,9 @@
-"""What an actor answered, with the user's mistakes as themselves."""
+"""What a task or an actor answered, with the user's mistakes as themselves."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -10,11 +12,19 @@ from ray.exceptions import RayTaskError
 from wmtp_ray.errors import WMTPError
 
 
-def answer(reference: Any) -> Any:
-    """`ray.get`; a `WMTPError` that the actor raised is raised here, not wrapped in Ray's own."""
+@contextmanager
+def own_errors() -> Iterator[None]:
+    """A `WMTPError` that a task or actor raised is raised here in its own one line, not wrapped in Ray's error, nor
+    with the lines that Ray Data adds to it."""
     try:
-        return ray.get(reference)
+        yield
     except RayTaskError as error:
         if isinstance(error.cause, WMTPError):
-            raise error.cause from None
+            raise type(error.cause)(str(error.cause).splitlines()[0]) from None
         raise
+
+
+def answer(reference: Any) -> Any:
+    """`ray.get` with `own_errors`."""
+    with own_errors():
+        return ray.get(reference)

@@ -26,10 +26,10 @@ import pyarrow as pa
 import ray
 from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
-from ray.exceptions import RayTaskError
 from rich.console import Console
 from transformers import PreTrainedTokenizerBase
 
+from wmtp_ray.cluster.actor_answers import own_errors
 from wmtp_ray.cluster.stream import configure_streams
 from wmtp_ray.config.prepare import PrepareJobConfig
 from wmtp_ray.data.parts import Parts
@@ -38,7 +38,6 @@ from wmtp_ray.data.recipe import recipe_of, resume_key, rules_of
 from wmtp_ray.data.records import Problem, Source
 from wmtp_ray.data.splits import place
 from wmtp_ray.data.writer import StoreCounts, StoreWriter
-from wmtp_ray.errors import WMTPError
 from wmtp_ray.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 
 BLOCK_BYTES = 4 << 20
@@ -167,7 +166,7 @@ def _prepare_parts(
         )
         progress = _Progress(total, total - len(todo))
         waiting = [number for number, _ in todo]
-        try:
+        with own_errors():
             for row in blocks.iter_rows():
                 # Blocks come in order: when one of a part is here, all parts before it are whole or empty.
                 while waiting and waiting[0] < row["partition"]:
@@ -176,10 +175,6 @@ def _prepare_parts(
                 progress.add(row["rows"])
             while waiting:
                 _complete(parts, waiting.pop(0), progress)
-        except RayTaskError as error:
-            if isinstance(error.cause, WMTPError):  # Ray Data adds lines of its own to the message
-                raise type(error.cause)(str(error.cause).splitlines()[0]) from None
-            raise
         progress.end()
 
 

@@ -13,17 +13,18 @@ from typing import Any
 import numpy as np
 import ray
 import torch
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayActorError, RayError
 
 from actors.board import WorkerLoad
 from actors.critic import BatchScores
+from wmtp_ray.cluster.actor_answers import answer
 from wmtp_ray.cluster.scoring import NAMESPACE, ScoreAccess
 from wmtp_ray.data.batch import PackedBatch
 from wmtp_ray.data.folds import row_folds
 from wmtp_ray.data.prompt import eos_id
 from wmtp_ray.data.segments import take_samples
 from wmtp_ray.data.store import SolutionStore
-from wmtp_ray.errors import InfraError, WMTPError
+from wmtp_ray.errors import InfraError
 from wmtp_ray.models.scorer import join_losses, join_values
 from wmtp_ray.models.tokenizer import load_tokenizer
 from wmtp_ray.training.batch import MicroBatch, Need
@@ -132,11 +133,7 @@ class ScoreAhead:
     def _answer(self, call: _Call) -> list[np.ndarray]:
         started = time.perf_counter()
         try:
-            scores: BatchScores = ray.get(call.scores)
-        except RayTaskError as error:
-            if isinstance(error.cause, WMTPError):
-                raise error.cause from None
-            raise
+            scores: BatchScores = answer(call.scores)
         except RayActorError as error:
             raise InfraError(
                 f"critic actor {call.actor} died more often than max_task_retries allows: {error}"

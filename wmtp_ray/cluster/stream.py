@@ -16,13 +16,13 @@ import pyarrow as pa
 import ray
 from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
-from ray.exceptions import RayTaskError
 from transformers import PreTrainedTokenizerBase
 
+from wmtp_ray.cluster.actor_answers import own_errors
 from wmtp_ray.config.run import ClusterConfig
-from wmtp_ray.data.plan import Plan, PlannedMicroBatch, load_micro_batch
+from wmtp_ray.data.loading import load_micro_batch
+from wmtp_ray.data.plan import Plan, PlannedMicroBatch
 from wmtp_ray.data.store import SolutionStore
-from wmtp_ray.errors import WMTPError
 from wmtp_ray.models.tokenizer import load_tokenizer
 from wmtp_ray.training.batch import MicroBatch
 
@@ -111,17 +111,13 @@ class PlanStream:
             concurrency=self._cluster.read_tasks,
             override_num_blocks=source.num_tasks,
         ).iter_rows()
-        try:
+        with own_errors():
             for (expected, _), row in zip(shares, rows, strict=True):
                 if row["step"] != expected:
                     raise RuntimeError(
                         f"the stream gave step {row['step']} where the plan has step {expected}"
                     )
                 yield [MicroBatch(n, planned, batch) for n, planned, batch in pickle.loads(row["share"])]
-        except RayTaskError as error:
-            if isinstance(error.cause, WMTPError):  # Ray Data adds lines of its own to the message
-                raise type(error.cause)(str(error.cause).splitlines()[0]) from None
-            raise
 
 
 def configure_streams() -> None:

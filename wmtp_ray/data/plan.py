@@ -15,33 +15,27 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wmtp_ray.config.data import PlanConfig, SamplingConfig
-from wmtp_ray.data.batch import PackedBatch, pack
 from wmtp_ray.data.index import ProblemIndex
 from wmtp_ray.data.keyed import keyed_order
 from wmtp_ray.data.layout import StepLayout, steps_by_count, steps_by_tokens
 from wmtp_ray.data.planned import PlannedMicroBatch, PlannedStep
-from wmtp_ray.data.prompt import tokenize_sample
 from wmtp_ray.data.sampling import Selection, select
 from wmtp_ray.data.store import SolutionStore
 from wmtp_ray.errors import ConfigError, DataError, StorageError
 from wmtp_ray.storage.manifest import write_bytes_atomically
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 __all__ = [
     "Plan",
     "PlannedMicroBatch",
     "PlannedStep",
     "empty_plan",
-    "load_micro_batch",
     "make_plan",
     "plan_selection",
 ]
@@ -230,40 +224,6 @@ def plan_selection(
         columns={name: columns[name].astype(dtype) for name, dtype in COLUMNS.items()},
         facts=json.loads(json.dumps(facts)),
     )
-
-
-def load_micro_batch(
-    store: SolutionStore, tokenizer: PreTrainedTokenizerBase, planned: PlannedMicroBatch
-) -> PackedBatch:
-    """Read, tokenise and pack one planned micro-batch.
-
-    `DataError` names the sample whose token counts are not the plan's (another tokenizer, another store).
-    """
-    texts = iter(store.read(planned.rows))
-    expected = iter(zip(planned.tokens.tolist(), planned.targets.tolist(), strict=True))
-    packed_rows = []
-    for packed_row in planned.packed_rows:
-        samples = []
-        for _ in packed_row:
-            text = next(texts)
-            sample = tokenize_sample(
-                tokenizer,
-                sample_id=text.row,
-                instruction=text.instruction,
-                input=text.input,
-                output=text.output,
-                max_length=store.max_length,
-            )
-            found, planned_counts = (len(sample.token_ids), sample.num_targets), next(expected)
-            if found != planned_counts:
-                raise DataError(
-                    f"sample {text.row} has {found} tokens and targets, the plan says {planned_counts}; plan "
-                    f"and tokenizer must belong to store {store.path}"
-                )
-            samples.append(sample)
-        packed_rows.append(samples)
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    return pack(packed_rows, pad_id=pad)  # type: ignore[arg-type]
 
 
 def _steps(sizes: np.ndarray, config: PlanConfig, row_tokens: int) -> Iterator[StepLayout]:
