@@ -5,6 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 import pickle
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -340,3 +344,47 @@ def test_splits_named_by_files():
         "x/training",
     ]
     assert [split_named(name) for name in names] == ["train", "valid", "test", None, None]
+
+
+class ObjectStore(BaseHTTPRequestHandler):
+    """As much of S3's protocol as reading one object takes."""
+
+    content = b""
+
+    def do_HEAD(self) -> None:
+        self.answer(b"", len(self.content))
+
+    def do_GET(self) -> None:
+        span = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "bytes=0-0"))
+        assert span is not None
+        part = self.content[int(span[1]) : int(span[2]) + 1]
+        self.answer(part, len(part), 206)
+
+    def answer(self, body: bytes, length: int, status: int = 200) -> None:
+        found = self.path.startswith("/bucket/data/a.jsonl")
+        self.send_response(status if found else 404)
+        self.send_header("Content-Length", str(length if found else 0))
+        self.send_header("Last-Modified", "Mon, 01 Jan 2024 00:00:00 GMT")
+        self.end_headers()
+        self.wfile.write(body if found else b"")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.skipif(find_spec("s3fs") is not None, reason="s3fs is installed, so fsspec opens S3 itself")
+def test_pyarrow_opens_what_fsspec_lacks_a_package_for(monkeypatch: pytest.MonkeyPatch):
+    line = {"instruction": "Do", "output": "x = 1", "problem_id": "p", "is_correct": True}
+    ObjectStore.content = json.dumps(line).encode()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "anyone")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "anything")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with ThreadingHTTPServer(("127.0.0.1", 0), ObjectStore) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        options = f"?region=us-east-1&scheme=http&endpoint_override=127.0.0.1:{server.server_port}"
+        [problem], _ = split_up(JsonlSource((f"s3://bucket/data/a.jsonl{options}",)))
+        with pytest.raises(DataError, match=r"cannot open s3://bucket/data/b\.jsonl"):
+            JsonlSource((f"s3://bucket/data/b.jsonl{options}",)).partitions()
+        server.shutdown()
+    assert [s.code for s in problem.solutions] == ["x = 1"]
+    assert problem.solutions[0].provenance == "a.jsonl:1"
