@@ -5,6 +5,7 @@ does not have."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import ray
@@ -14,6 +15,7 @@ from wmtp_ray.cluster.actor_answers import answer
 from wmtp_ray.data.batch import PackedBatch
 from wmtp_ray.models.score_engine import EngineSettings, ScoreEngine, load_engine
 from wmtp_ray.models.scorer import score_keys
+from wmtp_ray.storage.runs import RunDirectory
 
 
 @dataclass(frozen=True)
@@ -25,9 +27,15 @@ class BatchScores:
 
 
 class CriticActor:
-    """Scores with the model that `settings` describe, asking the `ScoreCache` actor named `cache` first."""
+    """Scores with the model that `settings` describe, asking the `ScoreCache` actor named `cache` first.
 
-    def __init__(self, settings: EngineSettings, cache: str, threads: int) -> None:
+    `run`: where it leaves word of its own death, once it lives again."""
+
+    def __init__(self, settings: EngineSettings, cache: str, threads: int, run: Path | None = None) -> None:
+        if run is not None and ray.get_runtime_context().was_current_actor_reconstructed:
+            RunDirectory(run).notice(
+                "a critic actor died and was started again; its unfinished calls are repeated"
+            )
         torch.set_num_threads(threads)
         self._settings, self._threads = settings, threads
         self._cache = ray.get_actor(cache)  # by name: a handle would not survive this actor's own restart

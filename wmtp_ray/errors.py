@@ -36,3 +36,7 @@ class SandboxError(WMTPError, RuntimeError):
 
 class InfraError(WMTPError, RuntimeError):
     """A process, actor or node failed. The work itself may be retried elsewhere."""
+
+
+class StoppedError(WMTPError, RuntimeError):
+    """The job was asked to stop and did; the same command goes on with it."""

@@ -13,8 +13,10 @@ from wmtp_ray.config.run import CheckpointConfig, OptimizerConfig, ScheduleConfi
 from wmtp_ray.config.weighting import CriticWeighting
 from wmtp_ray.storage.runs import RunDirectory
 from wmtp_ray.training.collective import Collective
+from wmtp_ray.training.feed import Feed
 from wmtp_ray.training.metrics_file import read_metrics
 from wmtp_ray.training.objective import Metrics, Objective
+from wmtp_ray.training.sharding import EvenFeed, shard_layers
 from wmtp_ray.training.trainer import Trainer, TrainerConfig
 
 FINGERPRINTS = {"plan": "p", "store": "s", "model": "m"}
@@ -22,10 +24,17 @@ CONFIG = TrainerConfig(
     seed=5,
     optimizer=OptimizerConfig(learning_rate=3e-3, weight_decay=0.1),
     schedule=ScheduleConfig(warmup_share=0.3),
-    checkpoint=CheckpointConfig(every_steps=2, keep=2),
+    checkpoint=CheckpointConfig(every_steps=2, keep=1),
     validation=ValidationConfig(every_steps=3),
 )
-TIMES = ("seconds", "tokens_per_second", "score_wait_seconds", "peak_memory_bytes")
+TIMES = (
+    "seconds",
+    "tokens_per_second",
+    "padded_tokens_per_second",
+    "score_wait_seconds",
+    "peak_memory_bytes",
+    "workers",
+)
 
 JOBS = ("critic", "policy")
 
@@ -50,27 +59,34 @@ def trainer_of(
     notice: Callable[[str], None] = lambda line: None,
     collective: Collective | None = None,
     config: TrainerConfig = CONFIG,
+    sharded: bool = False,
+    **plan: Any,
 ) -> Trainer:
-    """A trainer of 5 steps of 3 micro-batches, the last step smaller; validation on 2 samples."""
+    """A trainer of 5 steps of 3 micro-batches, the last step smaller (`plan` changes it); validation on 2 samples."""
     solutions = "pairs" if job == "critic" else "correct"
     run = RunDirectory(path)
     run.checkpoints.mkdir(parents=True, exist_ok=True)
     collective = collective or Collective()
     layout: dict[str, Any] = {"micro_batches_per_step": 3, "samples_per_micro_batch": 1}
+    objective = objective_of(scene, job, dropout)
+    feed: Feed = LocalFeed(
+        scene,
+        values if job == "policy" else None,
+        rank=collective.rank,
+        world_size=collective.world_size,
+        dies_at=dies_at,
+    )
+    if sharded:
+        shard_layers(objective.model, "cpu")
+        feed = EvenFeed(feed, collective)
     return Trainer(
         config=config,
         run=run,
         attempt=attempt or run.begin_attempt(),
-        objective=objective_of(scene, job, dropout),
-        plan=scene.plan(solutions, samples=13, **layout),
+        objective=objective,
+        plan=scene.plan(solutions, **({"samples": 13} | layout | plan)),
         validation_plan=scene.plan(solutions, "valid", samples=2, **layout),
-        feed=LocalFeed(
-            scene,
-            values if job == "policy" else None,
-            rank=collective.rank,
-            world_size=collective.world_size,
-            dies_at=dies_at,
-        ),
+        feed=feed,
         collective=collective,
         fingerprints=FINGERPRINTS,
         notice=notice,

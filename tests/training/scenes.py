@@ -28,6 +28,7 @@ from wmtp_ray.models.tokenizer import load_tokenizer
 from wmtp_ray.models.value_model import ValueModel
 from wmtp_ray.training.batch import MicroBatch
 from wmtp_ray.training.critic_objective import RankingObjective
+from wmtp_ray.training.feed import FeedUse
 from wmtp_ray.training.policy_objective import WeightedMTPObjective
 from wmtp_ray.value_weighting.methods import build_method
 
@@ -165,7 +166,8 @@ class Interruption(Exception):
 class LocalFeed:
     """Reads and scores in this process. `dies_at`: the training step that is never delivered."""
 
-    wait_seconds = 0.0
+    def use(self) -> FeedUse:
+        return FeedUse()
 
     def __init__(
         self,

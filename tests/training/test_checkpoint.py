@@ -14,17 +14,26 @@ import torch
 from torch import Tensor
 
 from wmtp_ray.errors import StorageError
-from wmtp_ray.training.checkpoint import TrainingState, complete_checkpoints, load_latest, save_checkpoint
+from wmtp_ray.training.checkpoint import (
+    BestStep,
+    TrainingState,
+    complete_checkpoints,
+    load_latest,
+    load_step,
+    newest_state,
+    save_checkpoint,
+)
 
 FINGERPRINTS = {"plan": "p", "model": "m"}
 
 
-def state(step: int) -> TrainingState:
+def state(step: int, best: int | None = None) -> TrainingState:
     return TrainingState(
         step=step,
-        schedule={"last_epoch": step, "_last_lr": [1e-4 / 3]},
         objective={"ema": {"mean": 0.1 + 0.2, "std": 1 / 3, "updates": step}},
         fingerprints=FINGERPRINTS,
+        trained_steps=f"hash of {step} steps",
+        best=None if best is None else BestStep(step=best, value=0.1 + 0.2),
     )
 
 
@@ -45,8 +54,8 @@ def optimizer_state(step: int) -> dict[str, Any]:
     return optimizer.state_dict()
 
 
-def save(root: Path, step: int, keep: int = 2) -> Path:
-    return save_checkpoint(root, state(step), parameters(step), optimizer_state(step), keep)
+def save(root: Path, step: int, keep: int = 1, best: int | None = None) -> Path:
+    return save_checkpoint(root, state(step, best), parameters(step), optimizer_state(step), keep)
 
 
 def steps(root: Path) -> list[int]:
@@ -72,14 +81,23 @@ def test_nothing_there(tmp_path: Path) -> None:
     assert load_latest(tmp_path, FINGERPRINTS) == (None, [])
 
 
-def test_only_the_newest_are_kept(tmp_path: Path) -> None:
+def test_the_last_the_best_and_some_others_are_kept(tmp_path: Path) -> None:
     for step in (9, 10, 11, 100):
         save(tmp_path, step)
     assert steps(tmp_path) == [11, 100]
-    save(tmp_path, 101, keep=1)
+    save(tmp_path, 101, keep=0)
     assert steps(tmp_path) == [101]
-    save(tmp_path, 101, keep=1)  # the same step anew
+    save(tmp_path, 101, keep=0)  # the same step anew
     assert steps(tmp_path) == [101]
+    for step in (102, 103, 104):
+        save(tmp_path, step, best=101)
+    assert steps(tmp_path) == [101, 103, 104]
+    save(tmp_path, 105, best=105, keep=2)
+    assert steps(tmp_path) == [103, 104, 105]
+    assert newest_state(tmp_path) == state(105, 105)
+    assert load_step(tmp_path, 103).state == state(103, 101)
+    with pytest.raises(StorageError, match="step-00000101 does not exist"):
+        load_step(tmp_path, 101)
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "optimizer.pt", "state.json"])
@@ -108,11 +126,11 @@ def test_all_damaged_starts_anew_and_says_so(tmp_path: Path) -> None:
 
 
 def test_what_was_passed_over_never_displaces_what_is_good(tmp_path: Path) -> None:
-    """Resumed after step 2 because 4 was damaged; with keep 1, the new checkpoint 3 is the one that stays."""
+    """Resumed after step 2 because 4 was damaged; with keep 0, the new checkpoint 3 is the one that stays."""
     save(tmp_path, 2)
     os.truncate(save(tmp_path, 4) / "optimizer.pt", 10)
     (tmp_path / "step-00000005").mkdir()  # killed while it was written
-    save(tmp_path, 3, keep=1)
+    save(tmp_path, 3, keep=0)
     checkpoint, damaged = load_latest(tmp_path, FINGERPRINTS)
     assert checkpoint is not None and checkpoint.state.step == 3 and damaged == []
     assert [p.name for p in tmp_path.iterdir()] == ["step-00000003"]
@@ -121,7 +139,7 @@ def test_what_was_passed_over_never_displaces_what_is_good(tmp_path: Path) -> No
 @pytest.mark.parametrize("what", FINGERPRINTS)
 def test_other_data_or_models_are_refused(tmp_path: Path, what: str) -> None:
     save(tmp_path, 1)
-    with pytest.raises(StorageError, match=f"trained with another {what} .* now\\); use --fresh"):
+    with pytest.raises(StorageError, match=f"trained with another {what} .* now\\); use --fresh, or name"):
         load_latest(tmp_path, FINGERPRINTS | {what: "other"})
     with pytest.raises(StorageError, match="another critic"):
         load_latest(tmp_path, FINGERPRINTS | {"critic": "c"})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor
 
-from tests.training.runs import JOBS, assert_same_metrics, objective_of, records, trainer_of
+from tests.training.runs import FINGERPRINTS, JOBS, assert_same_metrics, objective_of, records, trainer_of
 from tests.training.scenes import Scene, Values, micro_batches
 from wmtp_ray.data.plan import Plan
 from wmtp_ray.training.checkpoint import load_latest
@@ -63,19 +65,33 @@ def rank_main(rank: int, scene: Scene, folder: Path) -> None:
     values, collective = Values(scene), Collective()
     results = {job: one_step(scene, values, job, collective) for job in JOBS}
     torch.save(results, folder / f"rank-{rank}.pt")
+    for job, sharded in itertools.product(JOBS, (False, True)):
+        path = folder / run_name(job, sharded)
+        trainer_of(scene, job, path, values, attempt="one", collective=collective, sharded=sharded).train()
+    # A sharded run goes on from what whole models left: its first checkpoint is the other run's.
     for job in JOBS:
-        (folder / job).mkdir(exist_ok=True)
-        trainer_of(scene, job, folder / job, values, attempt="one", collective=collective).train()
+        first = sorted((folder / job / "checkpoints").iterdir())[0].name
+        if rank == 0:
+            shutil.copytree(
+                folder / job / "checkpoints" / first, folder / f"{job}-resumed/checkpoints" / first
+            )
+        collective.barrier()
+        path = folder / f"{job}-resumed"
+        trainer_of(scene, job, path, values, attempt="one", collective=collective, sharded=True).train()
     dist.destroy_process_group()
+
+
+def run_name(job: str, sharded: bool) -> str:
+    return f"{job}-sharded" if sharded else job
 
 
 @pytest.fixture(scope="module")
 def two_ranks(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with what two processes left."""
     folder = tmp_path_factory.mktemp("ranks")
-    for job in JOBS:
-        (folder / job).mkdir()
-        (folder / job / "attempt").write_text("one")
+    for job, kind in itertools.product(JOBS, ("", "-sharded", "-resumed")):
+        (folder / f"{job}{kind}").mkdir()
+        (folder / f"{job}{kind}" / "attempt").write_text("one")
     mp.spawn(rank_main, (scene, folder), nprocs=2)
     return folder
 
@@ -95,19 +111,28 @@ def test_a_step_on_two_ranks_is_the_step_on_one(
             torch.testing.assert_close(gradient, alone[2][name], rtol=1e-5, atol=1e-5 * scale, msg=name)
 
 
-@pytest.mark.parametrize("job", JOBS)
-def test_a_run_on_two_ranks_is_the_run_on_one(
-    scene: Scene, values: Values, two_ranks: Path, tmp_path: Path, job: str
-) -> None:
-    trainer = trainer_of(scene, job, tmp_path, values)
-    trainer.train()
-    left, right = records(two_ranks / job), records(tmp_path)
+@pytest.fixture(scope="module", params=JOBS)
+def alone(
+    request: pytest.FixtureRequest, scene: Scene, values: Values, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Path]:
+    """A job, and where it ran to its end in this process."""
+    path = tmp_path_factory.mktemp("alone")
+    trainer_of(scene, request.param, path, values).train()
+    return request.param, path
+
+
+@pytest.mark.parametrize("kind", ["", "-sharded", "-resumed"])
+def test_a_run_on_two_ranks_is_the_run_on_one(two_ranks: Path, alone: tuple[str, Path], kind: str) -> None:
+    """Whole models (""), decoder layers sharded by FSDP2, and sharded from the checkpoint of a whole one."""
+    job, whole = alone
+    folder = two_ranks / f"{job}{kind}"
+    left, right = records(folder), records(whole)
+    right = right[-len(left) :]
     assert [r["step"] for r in left] == [r["step"] for r in right]
     for a, b in zip(left, right, strict=True):
         assert_same_metrics(a, b, 1e-4)
-    (a, _), (b, _) = (
-        load_latest(folder / "checkpoints", trainer.fingerprints) for folder in (two_ranks / job, tmp_path)
-    )
+        assert a.get("loss", 0) == pytest.approx(b.get("loss", 0), abs=1e-5)
+    (a, _), (b, _) = (load_latest(path / "checkpoints", FINGERPRINTS) for path in (folder, whole))
     assert a is not None and b is not None
     for name, tensor in a.parameters.items():
         torch.testing.assert_close(tensor, b.parameters[name], rtol=1e-3, atol=1e-4, msg=name)

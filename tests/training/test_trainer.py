@@ -13,7 +13,7 @@ from tests.training.runs import CONFIG, FINGERPRINTS, JOBS, records, trainer_of
 from tests.training.scenes import Interruption, Scene, Values
 from wmtp_ray.config.run import OptimizerConfig
 from wmtp_ray.errors import DataError, StorageError
-from wmtp_ray.training.checkpoint import complete_checkpoints, load_latest
+from wmtp_ray.training.checkpoint import BestStep, complete_checkpoints, load_latest, newest_state
 from wmtp_ray.training.trainer import Trainer
 
 
@@ -25,6 +25,11 @@ def uninterrupted(
     trainer = trainer_of(scene, request.param, tmp_path_factory.mktemp("whole"), values)
     trainer.train()
     return request.param, trainer
+
+
+def steps_kept(trainer: Trainer) -> list[int]:
+    """The steps of the checkpoints that are there."""
+    return [int(p.name.removeprefix("step-")) for p in complete_checkpoints(trainer.run.checkpoints)]
 
 
 def assert_same_end(left: Trainer, right: Trainer) -> None:
@@ -51,17 +56,18 @@ def test_what_a_run_writes(uninterrupted: tuple[str, Trainer]) -> None:
     assert (
         {"step", "val_loss"} <= set(written[0]) <= {"step"} | {k for k in written[3] if k.startswith("val_")}
     )
-    assert [p.name for p in complete_checkpoints(trainer.run.checkpoints)] == [
-        "step-00000004",
-        "step-00000005",
-    ]
+    best = min((3, 5), key=lambda step: written[step]["val_loss"])
+    assert steps_kept(trainer) == sorted({best, 4, 5})
+    newest = newest_state(trainer.run.checkpoints)
+    assert newest is not None
+    assert newest.best == BestStep(step=best, value=written[best]["val_loss"])
     assert [r["tokens"] for r in written[1:]] == [trainer.plan.step(s).tokens for s in range(5)]
     assert written[-1]["val_loss"] != written[0]["val_loss"]
     rates = [r["learning_rate"] for r in written[1:]]
     assert rates == pytest.approx([3e-3 / 3, 3e-3 * 2 / 3, 3e-3, 3e-3 * 0.75, 3e-3 * 0.25])
     assert all(r["grad_norm"] > 0 for r in written[1:])
     if job == "policy":
-        assert trainer.objective.state_dict()["ema"]["updates"] == 5
+        assert trainer.objective.state_dict()["emas"][0]["updates"] == 5
 
 
 @pytest.mark.parametrize("dies_at", [0, 1, 3])
@@ -77,7 +83,7 @@ def test_resumed_equals_uninterrupted(
     torch.manual_seed(123)  # nothing depends on the state of the process
     resumed.train()
     assert_same_end(resumed, whole)
-    assert notices == ([f"resumed after step {dies_at // 2 * 2} of 5"] if dies_at > 1 else [])
+    assert notices == ([f"resumed after step {dies_at} of 5"] if dies_at > 1 else [])
 
 
 def test_a_damaged_newest_checkpoint_costs_steps_but_changes_nothing(
@@ -91,7 +97,7 @@ def test_a_damaged_newest_checkpoint_costs_steps_but_changes_nothing(
     resumed = trainer_of(scene, job, tmp_path, values, notice=notices.append)
     resumed.train()
     assert "passed over a damaged checkpoint" in notices[0] and "model.safetensors" in notices[0]
-    assert notices[1] == "resumed after step 2 of 5"
+    assert notices[1] == "resumed after step 3 of 5"
     assert_same_end(resumed, whole)
 
 
@@ -114,7 +120,7 @@ def test_a_checkpoint_every_step_or_only_at_the_end_changes_nothing(
     rare = dataclasses.replace(CONFIG, checkpoint=CONFIG.checkpoint.model_copy(update={"every_steps": 99}))
     trainer = trainer_of(scene, job, tmp_path, values, config=rare)
     trainer.train()
-    assert [p.name for p in complete_checkpoints(trainer.run.checkpoints)] == ["step-00000005"]
+    assert steps_kept(trainer) == [3, 5]  # after validation; the last
     assert_same_end(trainer, whole)
 
 

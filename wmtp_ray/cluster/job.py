@@ -23,7 +23,8 @@ from wmtp_ray.models.fingerprint import model_fingerprint
 from wmtp_ray.models.memory import estimate_memory, model_shape
 from wmtp_ray.models.resolve import resolve_model
 from wmtp_ray.models.tokenizer import load_tokenizer, tokenizer_fingerprint
-from wmtp_ray.storage.runs import RunDirectory
+from wmtp_ray.storage.runs import RunDirectory, commit
+from wmtp_ray.training.checkpoint import newest_state
 from wmtp_ray.training.metrics_file import read_metrics
 from wmtp_ray.training.trainer import TrainerConfig
 
@@ -65,6 +66,8 @@ def run_training_job(
     planned = plan_job(config)
     if flags.dry_run:
         return _describe(job, config, planned)
+    if config.resume is not None:
+        RunDirectory(config.resume).refuse_changes(config, free=("name", "resume"))
     run = RunDirectory.open(config.storage.root, job, config, fresh=flags.fresh)
     if run.result is not None:
         console.print(f"{run.path.name} is finished (--fresh starts anew):")
@@ -83,7 +86,13 @@ def run_training_job(
     spec = WorkerSpec(
         job=side,
         trainer=TrainerConfig(
-            config.seed, config.optimizer, config.schedule, config.checkpoint, config.validation
+            config.seed,
+            config.optimizer,
+            config.schedule,
+            config.checkpoint,
+            config.validation,
+            config.resume,
+            config.resume_allow,
         ),
         cluster=config.cluster,
         run=run.path,
@@ -91,6 +100,8 @@ def run_training_job(
         store=planned.store.path,
         tokenizer=backbone,
         fingerprints=fingerprints,
+        tracking=config.tracking,
+        described={"job": job, "commit": commit(), **{k: v[:16] for k, v in fingerprints.items()}},
     )
     console.print(f"{run.path.name}: {_plan_line(planned)}")
     with connected(logical_cpus(spec, scorer)):
@@ -121,7 +132,7 @@ def _describe(job: str, config: TrainingJobConfig, planned: Planned) -> None:
     plan = planned.training
     console.print(dump_yaml(config))
     console.print(f"{job}-{config.name}: {_plan_line(planned)}")
-    for workers in sorted({1, config.cluster.num_workers}):
+    for workers in sorted({1, *config.cluster.worker_range}):
         console.print(
             f"on {workers} worker{'s'[: workers > 1]}: padding and waiting {plan.waste(workers):.1%} of tokens"
         )
@@ -141,24 +152,37 @@ def _memory_line(config: TrainingJobConfig, plan: Plan) -> str:
 def _result(run: RunDirectory, planned: Planned, seconds: float) -> dict[str, Any]:
     records = read_metrics(run.metrics)
     steps = [r for r in records if "tokens" in r]
-    first = next((r for r in records if r["step"] == 0), {})
+    first = next((r for r in records if "tokens" not in r), {})
+    begun = planned.training.num_steps - len(steps)
+    rows = sum(
+        len(m.rows) for s in range(begun, begun + len(steps)) for m in planned.training.step(s).micro_batches
+    )
+    used = sum(r["samples"] for r in steps)
+    if rows != used:
+        raise StorageError(
+            f"{run.metrics} has {used} samples in {len(steps)} steps, the plan {rows}; it was changed, use --fresh"
+        )
     step_seconds = sum(r["seconds"] for r in steps)
+    state = newest_state(run.checkpoints)
     return {
         "steps": planned.training.num_steps,
-        "tokens": planned.training.useful_tokens,
+        "steps_before": begun,
+        "samples": used,
+        "tokens": sum(r["tokens"] for r in steps),
         "seconds": seconds,
-        "tokens_per_second": planned.training.useful_tokens / step_seconds,
+        "tokens_per_second": sum(r["tokens"] for r in steps) / step_seconds,
         "score_wait_share": sum(r["score_wait_seconds"] for r in steps) / step_seconds,
         "before": {k: v for k, v in first.items() if k.startswith("val_")},
         "after": {k: v for k, v in records[-1].items() if k.startswith("val_")},
+        "best": state.best.model_dump() if state and state.best else None,
         "last_step": {k: v for k, v in steps[-1].items() if not k.startswith("val_")},
     }
 
 
 def _print_result(result: dict[str, Any]) -> None:
     console.print(
-        f"{result['steps']} steps, {result['tokens']} tokens in {result['seconds']:.0f} s "
-        f"({result['tokens_per_second']:.0f} tokens/s while training)"
+        f"{result['steps']} steps, {result['samples']} samples as planned, {result['tokens']} tokens in "
+        f"{result['seconds']:.0f} s ({result['tokens_per_second']:.0f} tokens/s while training)"
     )
     for name, value in result["after"].items():
         if isinstance(value, float | int):

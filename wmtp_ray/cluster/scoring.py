@@ -117,10 +117,11 @@ class PoolUse:
 
 
 class ScorePool:
-    """The actors of one run. `access` is what workers need to find them."""
+    """The actors of one run, named after it and its attempt. `access` is what workers need to find them."""
 
-    def __init__(self, run: str, use: ScorerUse) -> None:
-        self._run, self._use = run, use
+    def __init__(self, run: str, use: ScorerUse, directory: Path | None = None) -> None:
+        """`directory` of the run is where actors leave word of their deaths."""
+        self._run, self._use, self._directory = run, use, directory
         self._cache = self._start(ScoreCache, f"scores-{run}", {"num_cpus": 0}).remote(
             str(use.cache_file), use.pool.cache_bytes
         )
@@ -162,7 +163,7 @@ class ScorePool:
         def start(number: int) -> tuple[str, Any]:
             name = f"{prefix}-{number}"
             return name, self._start(CriticActor, name, resources).remote(
-                engine, cache, pool.threads_per_actor
+                engine, cache, pool.threads_per_actor, self._directory
             )
 
         board_name = f"board-{prefix}"

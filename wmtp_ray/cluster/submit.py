@@ -19,6 +19,8 @@ from wmtp_ray.storage.runs import commit
 KEPT_OUT = [".git", ".venv", ".wmtp", "tests", "docs", "benchmarks", "**/__pycache__"]
 """Parts of a checkout that no job needs on the cluster."""
 
+STOP_SECONDS = "300"
+"""Between `ray job stop`'s SIGTERM and its SIGKILL: time to end the step in progress and save a checkpoint."""
 
 RAY_OWN_LINES = ("Running entrypoint for job", "Runtime env is setting up")
 
@@ -43,7 +45,11 @@ def submit(address: str, checkout: Path, python: str, arguments: Sequence[str]) 
         runtime_env={
             "working_dir": str(checkout),
             "excludes": KEPT_OUT,
-            "env_vars": {"WMTP_COMMIT": commit(), "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "0")},
+            "env_vars": {
+                "WMTP_COMMIT": commit(),
+                "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "0"),
+                "RAY_JOB_STOP_WAIT_TIME_S": STOP_SECONDS,
+            },
         },
     )
     try:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import logging
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2.api.callback import UserCallback
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from wmtp_ray import errors
@@ -16,13 +22,15 @@ from wmtp_ray.cluster.progress import Progress
 from wmtp_ray.cluster.scoring import PoolUse, ScorePool, ScorerUse
 from wmtp_ray.cluster.worker import WorkerSpec, train_worker
 from wmtp_ray.storage.runs import RunDirectory
+from wmtp_ray.training.checkpoint import newest_state
 
 
 def logical_cpus(spec: WorkerSpec, critic: ScorerUse | None) -> float:
-    """CPUs that the job occupies at once: workers, critics, and their read tasks."""
+    """CPUs that the job occupies at least: workers, critics, and their read tasks."""
     cluster = spec.cluster
     critics = critic.cpus if critic else 0.0
-    return cluster.num_workers * (cluster.cpus_per_worker + cluster.read_tasks * cluster.read_cpus) + critics
+    each = cluster.cpus_per_worker + cluster.read_tasks * cluster.read_cpus
+    return cluster.worker_range[0] * each + critics
 
 
 def train_on_ray(
@@ -37,12 +45,12 @@ def train_on_ray(
         logging.getLogger(name).setLevel(logging.WARNING)
     run = RunDirectory(spec.run)
     started = time.perf_counter()
-    pool = ScorePool(f"{run.path.name}-{spec.attempt[:8]}", critic) if critic else None
+    pool = ScorePool(f"{run.path.name}-{spec.attempt[:8]}", critic, run.path) if critic else None
     try:
         if pool:
             spec = replace(spec, scores=pool.access)
-        with Progress(run, total_steps):
-            _fit(spec, run)
+        with Progress(run, total_steps), _stopping(run, spec.attempt):
+            _fit(spec, run, total_steps)
         use = pool.use() if pool else None
     finally:
         if pool:
@@ -50,7 +58,24 @@ def train_on_ray(
     return time.perf_counter() - started, use
 
 
-def _fit(spec: WorkerSpec, run: RunDirectory) -> None:
+@contextmanager
+def _stopping(run: RunDirectory, attempt: str) -> Iterator[None]:
+    """Inside, SIGTERM (which `ray job stop` sends, too) asks the workers to save a checkpoint and end; a second
+    one ends the job at once."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, before)
+        run.request_stop(attempt)
+
+    signal.signal(signal.SIGTERM, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _fit(spec: WorkerSpec, run: RunDirectory, total_steps: int) -> None:
     cluster = spec.cluster
     resources = {"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}
     trainer = TorchTrainer(
@@ -59,7 +84,7 @@ def _fit(spec: WorkerSpec, run: RunDirectory) -> None:
         # Statistics are reduced on the CPU, gradients where they are.
         torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if cluster.gpus_per_worker else "gloo"),
         scaling_config=ScalingConfig(
-            num_workers=cluster.num_workers,
+            num_workers=cluster.num_workers,  # pyright: ignore[reportArgumentType]
             use_gpu=cluster.gpus_per_worker > 0,
             resources_per_worker={name: amount for name, amount in resources.items() if amount},
         ),
@@ -67,6 +92,7 @@ def _fit(spec: WorkerSpec, run: RunDirectory) -> None:
             name=f"{run.path.name}-{spec.attempt[:8]}",
             storage_path=str(run.path / "ray"),
             failure_config=FailureConfig(max_failures=cluster.max_failures),
+            callbacks=[Deaths(run.path)],
         ),
     )
     try:
@@ -78,6 +104,30 @@ def _fit(spec: WorkerSpec, run: RunDirectory) -> None:
             f"the last reason: {_last_line(error)}; the same command goes on from the last checkpoint"
         ) from error
     _raise_recorded(run)
+    done = newest_state(run.checkpoints)
+    if run.stop_requested(spec.attempt) and (done is None or done.step < total_steps):
+        raise errors.StoppedError(
+            f"{run.path.name} was asked to stop and did after step {done.step if done else 0} of {total_steps}, which "
+            "is saved; the same command goes on"
+        )
+
+
+class Deaths(UserCallback):
+    """Says in one line which worker died, and what is done about it. Runs in Ray Train's controller."""
+
+    def __init__(self, run: Path) -> None:
+        self._run = run
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        run = RunDirectory(self._run)
+        if run.failure is not None:  # not a death, and told by the driver
+            return
+        for rank, error in sorted(worker_exceptions.items()):
+            reason = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
+            run.notice(
+                f"train worker {rank} is gone ({type(error).__name__}: {reason.strip()[:200]}); all workers start "
+                "again from the newest checkpoint, at most cluster.max_failures times"
+            )
 
 
 def _raise_recorded(run: RunDirectory) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,16 +13,21 @@ import ray.train.torch
 import torch
 from ray.exceptions import RayError, RayTaskError
 
+from wmtp_ray.cluster.metrics import RayMetrics
 from wmtp_ray.cluster.score_ahead import ScoreAhead
 from wmtp_ray.cluster.scoring import ScoreAccess
 from wmtp_ray.cluster.stream import PlanStream, configure_streams
-from wmtp_ray.config.run import ClusterConfig
+from wmtp_ray.config.run import ClusterConfig, TrackingConfig
 from wmtp_ray.data.plan import Plan
 from wmtp_ray.errors import InfraError
 from wmtp_ray.storage.runs import RunDirectory
 from wmtp_ray.training.batch import MicroBatch
+from wmtp_ray.training.checkpoint import load_step
 from wmtp_ray.training.collective import Collective
+from wmtp_ray.training.feed import FeedUse
 from wmtp_ray.training.objective import Objective
+from wmtp_ray.training.sharding import EvenFeed, shard_layers
+from wmtp_ray.training.trackers import NoTracker, Tracker, Trackers, build_trackers
 from wmtp_ray.training.trainer import Trainer, TrainerConfig
 
 
@@ -51,6 +55,9 @@ class WorkerSpec:
     store: Path
     tokenizer: Path
     fingerprints: dict[str, str]
+    tracking: TrackingConfig
+    described: Mapping[str, str]
+    """What trackers are told about the run."""
     scores: ScoreAccess | None = None
     """How to ask the pool of frozen models, if the run has one."""
 
@@ -65,9 +72,11 @@ class StreamFeed:
         steps = self._stream(plan, first_step)
         return self._scores(steps) if self._scores else steps
 
-    @property
-    def wait_seconds(self) -> float:
-        return self._scores.wait_seconds if self._scores else 0.0
+    def use(self) -> FeedUse:
+        scores = self._scores
+        if scores is None:
+            return FeedUse()
+        return FeedUse(scores.wait_seconds, scores.samples, scores.cached_samples, scores.queue_depth)
 
 
 def train_worker(spec: WorkerSpec) -> None:
@@ -91,8 +100,12 @@ def _train(spec: WorkerSpec, run: RunDirectory) -> None:
     collective = Collective()
     device = ray.train.torch.get_device() if torch.cuda.is_available() else torch.device("cpu")
     objective = spec.job.build(device)
+    sharded = spec.cluster.parallelism == "fsdp2" and collective.distributed
+    if sharded:
+        shard_layers(objective.model, device.type)
     stream = PlanStream(spec.store, spec.tokenizer, collective.rank, collective.world_size, spec.cluster)
     scores = ScoreAhead(objective.needs, spec.scores, spec.store, spec.tokenizer) if objective.needs else None
+    feed = StreamFeed(stream, scores)
     trainer = Trainer(
         config=spec.trainer,
         run=run,
@@ -100,26 +113,33 @@ def _train(spec: WorkerSpec, run: RunDirectory) -> None:
         objective=objective,
         plan=Plan.load(run.plan),
         validation_plan=Plan.load(run.validation_plan),
-        feed=StreamFeed(stream, scores),
+        feed=EvenFeed(feed, collective) if sharded else feed,
         collective=collective,
         fingerprints=spec.fingerprints,
         notice=_noticer(run),
+        tracker=_tracker(spec, run) if collective.rank == 0 else NoTracker(),
     )
-    trainer.train()
-    if collective.rank == 0:
+    if trainer.train() and collective.rank == 0:
+        chosen = trainer.exported()
+        if sharded or chosen:  # a sharded model cannot be written by one rank alone
+            objective = spec.job.build(device)
+            chosen = chosen or load_step(run.checkpoints, trainer.plan.num_steps)
+            objective.model.load_trainable_state_dict(chosen.parameters)
+            objective.load_state_dict(chosen.state.objective)
         objective.model.eval()
-        spec.job.export(objective, run, next(trainer.feed(trainer.validation_plan, 0), []))
+        spec.job.export(objective, run, next(feed(trainer.validation_plan, 0), []))
     collective.barrier()
 
 
+def _tracker(spec: WorkerSpec, run: RunDirectory) -> Tracker:
+    return Trackers([RayMetrics(run.path.name), *build_trackers(spec.tracking, run.path, spec.described)])
+
+
 def _noticer(run: RunDirectory) -> Callable[[str], None]:
-    """One line to the worker's log and to the run's `notices.log`, which the driver shows."""
+    """One line to the worker's log and to the run's notices."""
 
     def notice(line: str) -> None:
         logging.getLogger(__name__).warning(line)
-        with (run.path / "notices.log").open("a", encoding="utf-8") as file:
-            file.write(f"{line}\n")
-            file.flush()
-            os.fsync(file.fileno())
+        run.notice(line)
 
     return notice

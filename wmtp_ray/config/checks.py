@@ -20,12 +20,22 @@ def held_out(data: DataConfig) -> None:
 
 
 def workers_have_work(job: TrainingJobConfig) -> None:
-    """No train worker would be idle in every step."""
-    workers, micro_batches = job.cluster.num_workers, job.data.plan.micro_batches_per_step
+    """No train worker would be idle in every step, and a range of workers is one."""
+    (fewest, workers), micro_batches = job.cluster.worker_range, job.data.plan.micro_batches_per_step
+    if fewest > workers:
+        raise ValueError(f"cluster.num_workers = [{fewest}, {workers}] is [fewest, most]; swap the numbers")
     if workers > micro_batches:
         raise ValueError(
             f"cluster.num_workers = {workers} is more than data.plan.micro_batches_per_step = {micro_batches}, so some "
             "would never have work; lower the first or raise the second"
+        )
+
+
+def resumable(job: TrainingJobConfig) -> None:
+    """`resume` names a directory that every node and every start finds."""
+    if job.resume is not None and not job.resume.is_absolute():
+        raise ValueError(
+            f"resume = {str(job.resume)!r} is relative; give the absolute path of a run directory"
         )
 
 

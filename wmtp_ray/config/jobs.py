@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import Field, NonNegativeInt, model_validator
@@ -17,6 +18,7 @@ from wmtp_ray.config.run import (
     OptimizerConfig,
     ScheduleConfig,
     StorageConfig,
+    TrackingConfig,
     ValidationConfig,
 )
 from wmtp_ray.config.weighting import (
@@ -56,14 +58,19 @@ class TrainingJobConfig(JobConfig):
     schedule: ScheduleConfig = ScheduleConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     validation: ValidationConfig = ValidationConfig()
+    tracking: TrackingConfig = TrackingConfig()
     cluster: ClusterConfig = ClusterConfig()
+    resume: Path | None = None
+    """Absolute path of another run's directory, whose newest checkpoint this run begins with."""
     resume_allow: tuple[str, ...] = ()
-    """Keys that may differ from the configuration that the run was started with."""
+    """Keys that may differ from the configuration that the run was started with, such as `data.plan.max_steps`. `data`
+    and `critic` also allow other contents under the same name."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         checks.held_out(self.data)
         checks.workers_have_work(self)
+        checks.resumable(self)
         return self
 
 

@@ -32,7 +32,10 @@ class StorageConfig(Section):
 class ClusterConfig(Section):
     """Train workers and what each may use."""
 
-    num_workers: PositiveInt = 1
+    num_workers: PositiveInt | tuple[PositiveInt, PositiveInt] = 1
+    """A number, or [fewest, most]: with less than `most` training goes on, and grows again when there is room."""
+    parallelism: Literal["ddp", "fsdp2"] = "ddp"
+    """`ddp`: every worker holds the whole model. `fsdp2`: decoder layers are sharded over the workers."""
     cpus_per_worker: NonNegativeFloat = 1.0
     gpus_per_worker: NonNegativeFloat = 0.0
     threads_per_worker: PositiveInt = 1
@@ -45,6 +48,13 @@ class ClusterConfig(Section):
     """Read tasks that may run at a time for one worker; each is a process that imports the tokenizer's libraries."""
     steps_per_read: PositiveInt = 4
     """Optimizer steps that one read task prepares for one worker."""
+
+    @property
+    def worker_range(self) -> tuple[int, int]:
+        """Fewest and most workers."""
+        if isinstance(self.num_workers, tuple):
+            return self.num_workers
+        return self.num_workers, self.num_workers
 
 
 class OptimizerConfig(Section):
@@ -68,11 +78,32 @@ class ScheduleConfig(Section):
 
 
 class CheckpointConfig(Section):
-    """When the state of training is saved, and how much is kept."""
+    """When the state of training is saved, what is kept of it, and what is exported. The newest checkpoint is always
+    kept, and so is the best one: that of the validation at which `best_metric` was best."""
 
     every_steps: PositiveInt = 50
-    keep: PositiveInt = 2
-    """How many of the newest checkpoints are kept."""
+    keep: NonNegativeInt = 1
+    """How many others are kept, the newest ones."""
+    best_metric: str = "val_loss"
+    """A metric of validation, as `metrics.jsonl` names it."""
+    best_is: Literal["lowest", "highest"] = "lowest"
+    export: Literal["last", "best"] = "last"
+
+
+class MLflowConfig(Section):
+    """An MLflow tracking server."""
+
+    uri: str
+    """`http://...`, or `file:///...` for files in a directory that all nodes share."""
+    experiment: str = "wmtp"
+
+
+class TrackingConfig(Section):
+    """Where metrics go besides `metrics.jsonl` and Ray's own metrics."""
+
+    tensorboard: bool = False
+    """Event files in `tensorboard/` of the run directory."""
+    mlflow: MLflowConfig | None = None
 
 
 class ValidationConfig(Section):

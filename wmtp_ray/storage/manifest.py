@@ -47,6 +47,15 @@ def sha256_of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _sync(path: Path) -> None:
+    """Have a file's content, or a directory's names, on the disk and not only in memory."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_bytes_atomically(path: Path, content: bytes) -> None:
     """Write `content` so that `path` is afterwards either the old file or the whole new one, also after a power cut."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -56,6 +65,7 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
+        _sync(path.parent)
     except OSError as error:
         aside.unlink(missing_ok=True)
         raise StorageError(
@@ -77,8 +87,13 @@ def _fingerprint(kind: str, facts: dict[str, Any], files: dict[str, FileEntry]) 
 
 
 def write_manifest(directory: Path, kind: str, **facts: Any) -> Manifest:
-    """Declare `directory` complete: hash every file below it, then write `manifest.json` atomically."""
+    """Declare `directory` complete: every file below it is on the disk and hashed, and only then is `manifest.json`
+    written, atomically: not even a power cut leaves a manifest without its files. `OSError` where the disk fails."""
     files = _files_below(directory)
+    for folder in {(directory / name).parent for name in files} | {directory}:
+        _sync(folder)
+    for name in files:
+        _sync(directory / name)
     manifest = Manifest(kind=kind, facts=facts, files=files, fingerprint=_fingerprint(kind, facts, files))
     write_bytes_atomically(directory / MANIFEST_NAME, manifest.model_dump_json(indent=1).encode())
     return manifest

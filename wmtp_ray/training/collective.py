@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from wmtp_ray.errors import InfraError
 
@@ -41,7 +42,8 @@ class Collective:
         return values  # pyright: ignore[reportReturnType]
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Replace every parameter's gradient by its sum over ranks; a rank without one counts as zero.
+        """Replace every parameter's gradient by its sum over ranks; a rank without one counts as zero. Gradients of
+        sharded parameters are summed already (`shard_layers`).
 
         One flat buffer per dtype, reduced once per optimizer step. DistributedDataParallel is not used: its hooks
         expect one backward per forward, while each MTP head here runs its own backward (see `PolicyObjective`).
@@ -55,6 +57,8 @@ class Collective:
         by_dtype: dict[torch.dtype, list[Tensor]] = {}
         for parameter in parameters:
             assert parameter.grad is not None
+            if isinstance(parameter.grad, DTensor):
+                continue
             by_dtype.setdefault(parameter.grad.dtype, []).append(parameter.grad)
         for gradients in by_dtype.values():
             flat = torch.cat([gradient.reshape(-1) for gradient in gradients])

@@ -25,6 +25,11 @@ def rate_factor(step: int, total_steps: int, config: ScheduleConfig) -> float:
     return 1.0 - progress if config.shape == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
-def build_schedule(optimizer: Optimizer, total_steps: int, config: ScheduleConfig) -> LambdaLR:
-    """The schedule of every parameter group of `optimizer`, each relative to its own learning rate."""
-    return LambdaLR(optimizer, lambda step: rate_factor(step, total_steps, config))
+def build_schedule(
+    optimizer: Optimizer, total_steps: int, config: ScheduleConfig, steps_done: int = 0
+) -> LambdaLR:
+    """The schedule of every parameter group of `optimizer` as it stands after `steps_done` steps, each relative to the
+    group's own learning rate (`lr`)."""
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    return LambdaLR(optimizer, lambda step: rate_factor(step, total_steps, config), last_epoch=steps_done - 1)

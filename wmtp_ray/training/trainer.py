@@ -9,36 +9,37 @@ own micro-batches, and gradients and statistics are summed over ranks.
 from __future__ import annotations
 
 import hashlib
-import resource
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from wmtp_ray.config.run import CheckpointConfig, OptimizerConfig, ScheduleConfig, ValidationConfig
 from wmtp_ray.data.plan import Plan
-from wmtp_ray.errors import DataError, InfraError, StorageError
+from wmtp_ray.errors import ConfigError, DataError, InfraError, StorageError
 from wmtp_ray.storage.runs import RunDirectory
 from wmtp_ray.training.batch import MicroBatch
-from wmtp_ray.training.checkpoint import TrainingState, load_latest, save_checkpoint
+from wmtp_ray.training.checkpoint import (
+    BestStep,
+    Checkpoint,
+    TrainingState,
+    load_latest,
+    load_step,
+    save_checkpoint,
+)
 from wmtp_ray.training.collective import Collective
+from wmtp_ray.training.feed import Feed
 from wmtp_ray.training.metrics_file import MetricsFile
 from wmtp_ray.training.objective import Metrics, Objective
-from wmtp_ray.training.optimizer import build_optimizer
+from wmtp_ray.training.optimizer import build_optimizer, learning_rates, load_moments
+from wmtp_ray.training.resume import may_differ, trained_steps
 from wmtp_ray.training.schedule import build_schedule
-
-
-class Feed(Protocol):
-    """Where a rank's micro-batches come from: step by step from `first_step` to the plan's end."""
-
-    def __call__(self, plan: Plan, first_step: int) -> Iterator[list[MicroBatch]]: ...
-
-    @property
-    def wait_seconds(self) -> float:
-        """Time that this rank has spent waiting for scores."""
-        ...
+from wmtp_ray.training.sharding import clip_gradients, placed_like, whole
+from wmtp_ray.training.trackers import NoTracker, Tracker
+from wmtp_ray.training.use import RankUse, StepUse
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,9 @@ class TrainerConfig:
     schedule: ScheduleConfig
     checkpoint: CheckpointConfig
     validation: ValidationConfig
+    resume: Path | None = None
+    """The run directory whose newest checkpoint a run without one of its own begins with."""
+    resume_allow: tuple[str, ...] = ()
 
 
 @dataclass
@@ -67,39 +71,66 @@ class Trainer:
     fingerprints: dict[str, str]
     notice: Callable[[str], None]
     """Receives one line for everything the user should know (a resume, a damaged checkpoint)."""
-    _optimizer: torch.optim.Optimizer = field(init=False)
+    tracker: Tracker = field(default_factory=NoTracker)
+    """Receives every record, on rank 0."""
     _steps_done: int = field(init=False, default=0)
+    _saved: int = field(init=False, default=0)
+    _best: BestStep | None = field(init=False, default=None)
 
-    def train(self) -> None:
-        """Run every step of the plan that no checkpoint covers yet."""
+    def train(self) -> bool:
+        """Run every step of the plan that no checkpoint covers yet. Asked to stop (`RunDirectory.request_stop`), save a
+        checkpoint after the step in progress and return False."""
         self._optimizer = build_optimizer(self.objective.model, self.config.optimizer)
-        self._schedule = build_schedule(self._optimizer, self.plan.num_steps, self.config.schedule)
-        self._restore()
-        log = MetricsFile(self.run.metrics, self._steps_done) if self.collective.rank == 0 else None
-        if self._steps_done == 0 and (first := self._validate()) and log:
-            log.append({"step": 0, **first})
+        new = not self._restore()
+        self._schedule = build_schedule(
+            self._optimizer, self.plan.num_steps, self.config.schedule, self._steps_done
+        )
+        log = MetricsFile(self.run.metrics, 0 if new else self._steps_done) if self._is_first else None
+        if new and (first := self._validate()):
+            self._log(log, {"step": self._steps_done, **first})
         shares = self.feed(self.plan, self._steps_done)
-        while self._steps_done < self.plan.num_steps:
-            record = self._step(shares)
+        stop = False
+        while self._steps_done < self.plan.num_steps and not stop:
+            record, stop = self._step(shares)
+            improved = False
             if self._due(self.config.validation.every_steps):
                 record |= self._validate()
-            if log:
-                log.append(record)
-            if self._due(self.config.checkpoint.every_steps):
+                improved = self._note_best(record)
+            self._log(log, record)
+            if improved or stop or self._due(self.config.checkpoint.every_steps):
                 self._save()
         if log:
             log.close()
+            self.tracker.close()
+        return self._steps_done == self.plan.num_steps
+
+    def exported(self) -> Checkpoint | None:
+        """The checkpoint that users take away, where it is not the model as it stands after the last step."""
+        best = self._best
+        if self.config.checkpoint.export == "last" or best is None or best.step == self._steps_done:
+            return None
+        return load_step(self.run.checkpoints, best.step)
+
+    @property
+    def _is_first(self) -> bool:
+        return self.collective.rank == 0
+
+    def _log(self, log: MetricsFile | None, record: dict[str, Any]) -> None:
+        if log:
+            log.append(record)
+            self.tracker.log(record)
 
     def _due(self, every: int | None) -> bool:
         return self._steps_done == self.plan.num_steps or (
             every is not None and self._steps_done % every == 0
         )
 
-    def _step(self, shares: Iterator[list[MicroBatch]]) -> dict[str, Any]:
-        started, waited = time.perf_counter(), self.feed.wait_seconds
+    def _step(self, shares: Iterator[list[MicroBatch]]) -> tuple[dict[str, Any], bool]:
+        """One optimizer step: its record, and whether any rank was asked to stop."""
+        started, before = time.perf_counter(), self.feed.use()
         step = self.plan.step(self._steps_done)
         mine = next(shares)
-        waited = self.feed.wait_seconds - waited
+        use = RankUse.of(mine, before, self.feed.use(), self.run.stop_requested(self.attempt))
         self.objective.model.train()
         self.objective.prepare(step, mine, self.collective)
         for micro_batch in mine:
@@ -107,31 +138,29 @@ class Trainer:
             self.objective.backward(micro_batch)
         parameters = [p for p in self.objective.model.trainable_parameters().values() if p.requires_grad]
         self.collective.sum_gradients(parameters)
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.optimizer.max_grad_norm)
+        norm = clip_gradients(parameters, self.config.optimizer.max_grad_norm, self.collective)
         if not torch.isfinite(norm):
             samples = [s for micro_batch in step.micro_batches for s in micro_batch.rows]
             raise DataError(
                 f"the gradient of step {self._steps_done} is not finite; its samples are {samples}"
             )
-        rates = self._schedule.get_last_lr()
+        rates = learning_rates(self._optimizer)
         self._optimizer.step()
         self._schedule.step()
         self._optimizer.zero_grad(set_to_none=True)
         metrics = self.objective.metrics(self.collective)
+        uses = StepUse.of(self.collective.gather(use), step)
         self._steps_done += 1
         seconds = time.perf_counter() - started
-        return {
+        record = {
             "step": self._steps_done,
             "epoch": step.epoch,
             **metrics,
             "grad_norm": norm.item(),
-            "learning_rate": rates[0],
-            "tokens": step.tokens,
-            "tokens_per_second": step.tokens / seconds,
-            "seconds": seconds,
-            "score_wait_seconds": waited,
-            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            **rates,
+            **uses.metrics(seconds),
         }
+        return record, uses.stop
 
     def _validate(self) -> Metrics:
         """Metrics over the held-out plan, named `val_...`; empty without held-out problems."""
@@ -143,47 +172,98 @@ class Trainer:
             metrics = self.objective.evaluate((m for share in shares for m in share), self.collective)
         return {f"val_{name}": value for name, value in metrics.items()}
 
+    def _note_best(self, record: dict[str, Any]) -> bool:
+        """Whether this step's validation is the best so far, which is then remembered. A NaN never is."""
+        if self.validation_plan.num_steps == 0:
+            return False
+        name = self.config.checkpoint.best_metric
+        value = record.get(name)
+        if not isinstance(value, int | float):
+            there_are = sorted(
+                k for k, v in record.items() if k.startswith("val_") and isinstance(v, int | float)
+            )
+            raise ConfigError(
+                f"checkpoint.best_metric = {name} is no metric of validation; there are {there_are}"
+            )
+        sign = 1 if self.config.checkpoint.best_is == "lowest" else -1
+        improved = sign * value < (sign * self._best.value if self._best else float("inf"))
+        if improved:
+            self._best = BestStep(step=self._steps_done, value=value)
+        return improved
+
     def _save(self) -> None:
-        if self.collective.rank == 0:
+        model = self.objective.model
+        # Sharded tensors are put together by all ranks, the files are rank 0's.
+        parameters, optimizer = whole(model.trainable_state_dict()), whole(self._optimizer.state_dict())
+        if self._is_first:
             if not self.run.is_current(self.attempt):
                 raise StorageError(
                     f"{self.run.path} was taken over by a newer start of the same run; this one stops"
                 )
             state = TrainingState(
                 step=self._steps_done,
-                schedule=self._schedule.state_dict(),
                 objective=self.objective.state_dict(),
                 fingerprints=self.fingerprints,
+                trained_steps=trained_steps(self.plan, self._steps_done),
+                best=self._best,
             )
-            parameters = self.objective.model.trainable_state_dict()
-            save_checkpoint(
-                self.run.checkpoints,
-                state,
-                parameters,
-                self._optimizer.state_dict(),
-                self.config.checkpoint.keep,
-            )
+            save_checkpoint(self.run.checkpoints, state, parameters, optimizer, self.config.checkpoint.keep)
         self.collective.barrier()
 
-    def _restore(self) -> None:
-        checkpoint, damaged = load_latest(self.run.checkpoints, self.fingerprints)
+    def _restore(self) -> bool:
+        """Take up the newest checkpoint of this run (True), or else of `resume`, or else begin anew."""
+        allowed = may_differ(self.config.resume_allow)
+        checkpoint, damaged = load_latest(self.run.checkpoints, self.fingerprints, allowed)
+        own = checkpoint is not None
+        if checkpoint is None and self.config.resume is not None:
+            origin = self.config.resume / "checkpoints"
+            checkpoint, more = load_latest(origin, self.fingerprints, allowed)
+            damaged += more
+            if checkpoint is None:
+                raise StorageError(
+                    f"resume = {self.config.resume} has no complete checkpoint; name another run directory"
+                )
         found = set(self.collective.gather(checkpoint.state.step if checkpoint else 0))
         if len(found) > 1:
             raise InfraError(
                 f"the ranks found different newest checkpoints in {self.run.checkpoints}: steps {found}"
             )
-        if self.collective.rank == 0:
-            for problem in damaged:
-                self.notice(f"passed over a damaged checkpoint: {problem}")
-        if checkpoint is None:
-            return
-        self.objective.model.load_trainable_state_dict(checkpoint.parameters)
-        self._optimizer.load_state_dict(checkpoint.optimizer)
-        self._schedule.load_state_dict(checkpoint.state.schedule)
-        self.objective.load_state_dict(checkpoint.state.objective)
-        self._steps_done = checkpoint.state.step
-        if self.collective.rank == 0:
-            self.notice(f"resumed after step {self._steps_done} of {self.plan.num_steps}")
+        for problem in damaged:
+            self._notice_once(f"passed over a damaged checkpoint: {problem}")
+        if checkpoint is not None:
+            self._take_up(checkpoint, own)
+        return own
+
+    def _take_up(self, checkpoint: Checkpoint, own: bool) -> None:
+        state, model = checkpoint.state, self.objective.model
+        alike = trained_steps(self.plan, state.step) == state.trained_steps
+        if own and not alike:
+            raise StorageError(
+                f"{self.run.path}: the plan's first {state.step} steps are not those that were trained; give the run "
+                f"another name and set resume: {self.run.path}"
+            )
+        model.load_trainable_state_dict(placed_like(checkpoint.parameters, model.trainable_state_dict()))
+        load_moments(self._optimizer, checkpoint.optimizer)
+        if state.objective.keys() == self.objective.state_dict().keys():
+            self.objective.load_state_dict(state.objective)
+        else:
+            self._notice_once(
+                f"the weighting is another one than in {self.config.resume}: its statistics begin anew"
+            )
+        if own or alike:
+            self._steps_done = state.step
+            self._best = state.best if own else None
+            where = "" if own else f", begun in {self.config.resume}"
+            self._notice_once(f"resumed after step {self._steps_done} of {self.plan.num_steps}{where}")
+        else:
+            self._notice_once(
+                f"took over model and optimizer after step {state.step} of {self.config.resume}; the plan is another "
+                "one and begins with its first step"
+            )
+
+    def _notice_once(self, line: str) -> None:
+        if self._is_first:
+            self.notice(line)
 
 
 def _generator_seed(*parts: int) -> int:

@@ -1,0 +1,175 @@
+"""Stopping and going on: on request, from another run's directory, with what the user allows to differ."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.training.runs import CONFIG, FINGERPRINTS, records, trainer_of
+from tests.training.scenes import Interruption, Scene, Values
+from wmtp_ray.config.run import CheckpointConfig
+from wmtp_ray.errors import ConfigError, StorageError
+from wmtp_ray.training.checkpoint import complete_checkpoints, load_latest
+from wmtp_ray.training.resume import may_differ, trained_steps
+from wmtp_ray.training.trainer import Trainer
+
+
+@pytest.fixture(scope="module")
+def whole(scene: Scene, values: Values, tmp_path_factory: pytest.TempPathFactory) -> Trainer:
+    """A critic run to its end."""
+    trainer = trainer_of(scene, "critic", tmp_path_factory.mktemp("whole"), values)
+    assert trainer.train()
+    return trainer
+
+
+def interrupted(scene: Scene, values: Values, path: Path, dies_at: int = 3) -> Path:
+    """The directory of a critic run that died before step `dies_at`."""
+    with pytest.raises(Interruption):
+        trainer_of(scene, "critic", path, values, dies_at=dies_at).train()
+    return path
+
+
+def test_asked_to_stop_it_saves_and_goes_on_as_if_nothing_had_happened(
+    scene: Scene, values: Values, whole: Trainer, tmp_path: Path
+) -> None:
+    stopped = trainer_of(scene, "critic", tmp_path, values)
+    stopped.run.request_stop(stopped.attempt)
+    assert stopped.train() is False
+    assert [r["step"] for r in records(tmp_path)] == [0, 1]
+    assert [p.name for p in complete_checkpoints(stopped.run.checkpoints)] == ["step-00000001"]
+    resumed = trainer_of(scene, "critic", tmp_path, values)  # a new attempt was asked nothing
+    assert resumed.train()
+    assert records(tmp_path) == records(whole.run.path)
+
+
+def from_other(scene: Scene, values: Values, path: Path, origin: Path, **changes: Any) -> Trainer:
+    """A new run that begins with `origin`'s newest checkpoint; `changes` of configuration and plan."""
+    plan = {name: changes.pop(name) for name in ("samples", "max_steps", "epochs") if name in changes}
+    config = dataclasses.replace(CONFIG, resume=origin, **changes)
+    notices: list[str] = []
+    trainer = trainer_of(scene, "critic", path, values, config=config, notice=notices.append, **plan)
+    trainer.fingerprints = FINGERPRINTS | {"plan": trainer.plan.fingerprint[:8]} if plan else FINGERPRINTS
+    trainer.notices = notices  # type: ignore[attr-defined]
+    return trainer
+
+
+def test_another_directory_goes_on_bitwise(
+    scene: Scene, values: Values, whole: Trainer, tmp_path: Path
+) -> None:
+    origin = interrupted(scene, values, tmp_path / "a")
+    before = sorted(p.name for p in (origin / "checkpoints").iterdir())
+    other = from_other(scene, values, tmp_path / "b", origin)
+    assert other.train()
+    assert other.notices == [f"resumed after step 3 of 5, begun in {origin}"]  # type: ignore[attr-defined]
+    mine, theirs = records(tmp_path / "b"), records(whole.run.path)
+    assert mine[0].keys() <= theirs[3].keys() and mine[0]["step"] == 3
+    assert mine[1:] == theirs[4:]
+    assert sorted(p.name for p in (origin / "checkpoints").iterdir()) == before
+    # Started again, it takes up its own checkpoints.
+    again = from_other(scene, values, tmp_path / "b", origin)
+    assert again.train()
+    assert records(tmp_path / "b") == mine
+
+
+def test_a_longer_plan_goes_on_where_the_shorter_one_was(
+    scene: Scene, values: Values, tmp_path: Path
+) -> None:
+    origin = interrupted(scene, values, tmp_path / "a")
+    longer = from_other(scene, values, tmp_path / "b", origin, epochs=2.0)
+    with pytest.raises(StorageError, match=r"trained with another plan .* resume_allow"):
+        longer.train()
+    longer = from_other(scene, values, tmp_path / "b", origin, epochs=2.0, resume_allow=("data.plan.epochs",))
+    assert longer.train()
+    assert [r["step"] for r in records(tmp_path / "b")] == list(range(3, 11))
+
+
+def test_another_plan_begins_with_its_first_step(scene: Scene, values: Values, tmp_path: Path) -> None:
+    origin = interrupted(scene, values, tmp_path / "a")
+    other = from_other(scene, values, tmp_path / "b", origin, samples=7, resume_allow=("data",))
+    assert other.train()
+    assert "begins with its first step" in other.notices[0]  # type: ignore[attr-defined]
+    written = records(tmp_path / "b")
+    assert [r["step"] for r in written] == [0, 1, 2, 3]
+    assert written[0]["val_loss"] == records(tmp_path / "a")[3]["val_loss"]
+    changed = from_other(scene, values, tmp_path / "b", origin, samples=9, resume_allow=("data",))
+    with pytest.raises(
+        StorageError, match="first 3 steps are not those that were trained; give the run another"
+    ):
+        changed.train()
+
+
+def test_an_allowed_change_of_the_optimizer_takes_effect(
+    scene: Scene, values: Values, tmp_path: Path
+) -> None:
+    origin = interrupted(scene, values, tmp_path / "a")
+    slower = CONFIG.optimizer.model_copy(update={"learning_rate": 1e-5, "weight_decay": 0.0})
+    other = from_other(scene, values, tmp_path / "b", origin, optimizer=slower)
+    other.train()
+    assert records(tmp_path / "b")[1]["learning_rate"] == pytest.approx(1e-5 * 0.75)
+    assert {group["weight_decay"] for group in other._optimizer.param_groups} == {0.0}
+
+
+def test_a_directory_without_checkpoints_is_refused(scene: Scene, values: Values, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="has no complete checkpoint; name another run directory"):
+        from_other(scene, values, tmp_path / "b", tmp_path / "a").train()
+
+
+@pytest.mark.parametrize(("is_best", "wanted"), [("lowest", min), ("highest", max)])
+def test_the_best_checkpoint_is_what_is_exported(
+    scene: Scene, values: Values, tmp_path: Path, is_best: Any, wanted: Any
+) -> None:
+    checkpoint = CheckpointConfig(
+        every_steps=99, keep=0, best_metric="val_margin", best_is=is_best, export="best"
+    )
+    validation = CONFIG.validation.model_copy(update={"every_steps": 1})
+    config = dataclasses.replace(CONFIG, checkpoint=checkpoint, validation=validation)
+    trainer = trainer_of(scene, "critic", tmp_path, values, config=config)
+    trainer.train()
+    written = {r["step"]: r["val_margin"] for r in records(tmp_path) if r["step"]}
+    best = wanted(written, key=lambda step: written[step])
+    exported = trainer.exported()
+    assert (exported.state.step if exported else 5) == best
+    newest, _ = load_latest(trainer.run.checkpoints, FINGERPRINTS)
+    assert newest is not None and newest.state.best is not None
+    assert (newest.state.best.step, newest.state.best.value) == (best, written[best])
+    assert len(complete_checkpoints(trainer.run.checkpoints)) == (1 if best == 5 else 2)
+
+
+def test_an_unknown_metric_is_refused_with_those_there_are(
+    scene: Scene, values: Values, tmp_path: Path
+) -> None:
+    checkpoint = CONFIG.checkpoint.model_copy(update={"best_metric": "val_pass_at_1"})
+    config = dataclasses.replace(CONFIG, checkpoint=checkpoint)
+    with pytest.raises(ConfigError, match=r"best_metric = val_pass_at_1 .* there are .*'val_loss'"):
+        trainer_of(scene, "critic", tmp_path, values, config=config).train()
+
+
+@pytest.mark.parametrize(
+    ("allowed", "fingerprints"),
+    [
+        ((), set()),
+        (("data",), {"plan", "store"}),
+        (("data.plan.max_steps",), {"plan"}),
+        (("data.store",), {"plan", "store"}),
+        (("critic",), {"critic"}),
+        (("critic.run",), {"critic"}),
+        (("critic.window", "model.dtype", "dat"), set()),
+        (("model",), {"model"}),
+    ],
+)
+def test_what_an_allowed_key_lets_differ(allowed: tuple[str, ...], fingerprints: set[str]) -> None:
+    assert may_differ(allowed) == fingerprints
+
+
+def test_plans_that_begin_alike_are_known(scene: Scene) -> None:
+    layout = {"micro_batches_per_step": 3, "samples_per_micro_batch": 1}
+    short, long = (scene.plan(samples=13, epochs=epochs, **layout) for epochs in (1.0, 2.0))
+    other = scene.plan(samples=12, **layout)
+    assert short.fingerprint != long.fingerprint
+    for steps in range(short.num_steps + 1):
+        assert trained_steps(short, steps) == trained_steps(long, steps)
+    assert trained_steps(short, 0) == trained_steps(other, 0) != trained_steps(short, 1)
+    assert trained_steps(short, 2) != trained_steps(other, 2)
