@@ -236,6 +236,9 @@ def test_a_curriculum_in_the_plan():
     assert [int(hard[c["epoch"] == e].sum()) // 2 for e in range(3)] == [0, 0, 75]
     assert np.bincount(c["epoch"]).tolist() == [200, 200, 200]
     assert [stage["from_epoch"] for stage in plan.facts["curriculum"]] == [0, 2]
+    reports = [stage.report.line() for stage in selection.stages]
+    assert plan.sampling_lines() == [f"from epoch {e}: {r}" for e, r in zip((0, 2), reports, strict=True)]
+    assert "low: 100 of" in reports[0] and "low: 25 of" in reports[1]
     pairs = {(p, bool(k)): row for p, k, row in zip(c["pair"], c["correct"], c["row"], strict=True)}
     assert all(index.row_problem[pairs[p, True]] == index.row_problem[pairs[p, False]] for p, _ in pairs)
 

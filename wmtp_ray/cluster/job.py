@@ -104,6 +104,7 @@ def run_training_job(
         described={"job": job, "commit": commit(), **{k: v[:16] for k, v in fingerprints.items()}},
     )
     console.print(f"{run.path.name}: {_plan_line(planned)}")
+    _print_sampling(planned)
     with connected(logical_cpus(spec, scorer)):
         seconds, use = train_on_ray(spec, scorer, planned.training.num_steps)
     result = _result(run, planned, seconds) | ({"critic_forwards": use.forwards} if use else {})
@@ -128,10 +129,18 @@ def _plan_line(planned: Planned) -> str:
     )
 
 
+def _print_sampling(planned: Planned) -> None:
+    """Samples that no bin took and bins that ran short are told, not only recorded in the plan."""
+    for name, plan in (("training", planned.training), ("validation", planned.validation)):
+        for line in plan.sampling_lines():
+            console.print(f"  {name} on {line}")
+
+
 def _describe(job: str, config: TrainingJobConfig, planned: Planned) -> None:
     plan = planned.training
     console.print(dump_yaml(config))
     console.print(f"{job}-{config.name}: {_plan_line(planned)}")
+    _print_sampling(planned)
     for workers in sorted({1, *config.cluster.worker_range}):
         console.print(
             f"on {workers} worker{'s'[: workers > 1]}: padding and waiting {plan.waste(workers):.1%} of tokens"

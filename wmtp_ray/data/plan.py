@@ -26,7 +26,7 @@ from wmtp_ray.data.index import ProblemIndex
 from wmtp_ray.data.keyed import keyed_order
 from wmtp_ray.data.layout import StepLayout, steps_by_count, steps_by_tokens
 from wmtp_ray.data.planned import PlannedMicroBatch, PlannedStep
-from wmtp_ray.data.sampling import Selection, select
+from wmtp_ray.data.sampling import SamplingReport, Selection, select
 from wmtp_ray.data.store import SolutionStore
 from wmtp_ray.errors import ConfigError, DataError, StorageError
 from wmtp_ray.storage.manifest import write_bytes_atomically
@@ -116,6 +116,15 @@ class Plan:
         load = np.zeros((self.num_steps, world_size), dtype=np.int64)
         np.add.at(load, (steps[bounds[:-1]], numbers[bounds[:-1]] % world_size), padded)
         return 1.0 - self.useful_tokens / (world_size * int(load.max(axis=1).sum()))
+
+    def sampling_lines(self) -> list[str]:
+        """What was there to sample and what was taken, one line for each stage of the curriculum."""
+        if stages := self.facts.get("curriculum"):
+            return [
+                f"from epoch {stage['from_epoch']}: {SamplingReport.from_facts(stage['report']).line()}"
+                for stage in stages
+            ]
+        return [SamplingReport.from_facts(self.facts["report"]).line()] if "report" in self.facts else []
 
     def check_store(self, store: SolutionStore) -> None:
         """`DataError` where this plan was made for another store."""

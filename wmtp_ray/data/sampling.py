@@ -6,6 +6,7 @@ Everything works on the columns of the index; no text is read.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +36,11 @@ class SamplingReport:
     outside_bins: int
     """Samples of problems whose difficulty lies in no bin."""
     bins: tuple[BinReport, ...] = ()
+
+    @classmethod
+    def from_facts(cls, facts: dict[str, Any]) -> SamplingReport:
+        """The inverse of `dataclasses.asdict` through JSON."""
+        return cls(**facts | {"bins": tuple(BinReport(**of_bin) for of_bin in facts["bins"])})
 
     def line(self) -> str:
         """One line for the log."""
