@@ -42,7 +42,7 @@ def test_share_is_that_of_the_definition(target: list[str], data: st.DataObject)
     evaluation = EvaluationTexts.of({"s": [Problem("p", " ".join(target), ())]}, ngram=3, min_share=0.6)
     [found] = evaluation.found_in([" ".join(text)])
     share = shares(" ".join(text), " ".join(target), 3)
-    assert (found is not None) == (share >= 0.6)
+    assert (found is not None) == (share >= (0.6 if len(target) >= 6 else 1.0))
     if found:
         assert found == f"s p statement: {share:.0%} of its 3-grams"
 
@@ -71,6 +71,16 @@ def test_statements_and_programs(byte_tokenizer: PreTrainedTokenizerFast):
     # A held-out problem is what the store is evaluated on itself.
     assert not prepared(Problem("p", STATEMENT, (Solution("x", True),), split="test")).rejects
     assert not prepared(Problem("p", "Given a list of numbers", (Solution("x = 1", True),))).rejects
+
+
+def test_short_texts():
+    sets = {"s": [Problem("p", "Find the perimeter of a triangle", (Solution("a b c d e f g h i j", True),))]}
+    evaluation = EvaluationTexts.of(sets, ngram=4)
+    found = evaluation.found_in(["find the perimeter of a square", "Find the perimeter of a triangle!"])
+    assert found == [None, "s p statement: 100% of its 4-grams"]
+    assert evaluation.found_in(["a b c d e f g x y"]) == ["s p solution: 57% of its 4-grams"]
+    assert evaluation.found_in(["a b c d e f x y"]) == [None]
+    assert EvaluationTexts.of(sets, ngram=6).found_in(["a b c d e f g h i j"]) == [None]
 
 
 def test_sets_without_texts_are_refused():

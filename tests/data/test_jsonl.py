@@ -13,7 +13,6 @@ from transformers import PreTrainedTokenizerFast
 
 from wmtp_ray.data.records import Problem, Reject
 from wmtp_ray.data.sources.jsonl import JsonlSource
-from wmtp_ray.data.store import SolutionStore
 from wmtp_ray.data.writer import write_store
 from wmtp_ray.errors import DataError
 
@@ -176,32 +175,3 @@ def check_accounts(tmp_path_factory: pytest.TempPathFactory, content: list[bytes
     items = read(path)
     solutions = sum(len(item.solutions) for item in items if isinstance(item, Problem))
     assert solutions + sum(isinstance(item, Reject) for item in items) == rows
-
-
-@pytest.mark.parametrize(
-    ("name", "correct", "incorrect", "problems"),
-    [
-        ("student_programs.jsonl", 867, 1044, 3),
-        pytest.param("condefects.jsonl.gz", 2864, 2864, 985, marks=pytest.mark.slow),
-    ],
-)
-def test_real_files_prepare(
-    tmp_path: Path,
-    real_data: Path,
-    byte_tokenizer: PreTrainedTokenizerFast,
-    name: str,
-    correct: int,
-    incorrect: int,
-    problems: int,
-):
-    source = JsonlSource((str(real_data / name),))
-    items = (item for partition in source.partitions() for item in source.problems(partition))
-    counts = write_store(
-        tmp_path / "s", items, byte_tokenizer, 4096, source=name, tokenizer_fingerprint="bytes"
-    )
-    assert counts.rows_in == correct + incorrect
-    rejected = sum(counts.rejected.values())
-    assert counts.rows_kept == counts.rows_in - rejected
-    assert rejected < 0.02 * counts.rows_in
-    assert counts.problems_kept == problems
-    assert SolutionStore.open(tmp_path / "s").read([0])[0].output

@@ -118,7 +118,7 @@ class DecontaminationConfig(Section):
     against: Annotated[dict[str, SourceConfig], Field(min_length=1)]
     """Evaluation sets by name: sources, of which all problems count."""
     ngram: Annotated[int, Field(ge=3, le=64)] = 8
-    """Words to an n-gram; shorter texts are not looked for."""
+    """Words to an n-gram; shorter texts are not looked for, nor are solutions of fewer than twice as many."""
     min_share: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Share of a text's n-grams from which on it is contained."""
 

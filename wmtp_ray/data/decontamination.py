@@ -2,6 +2,8 @@
 
 A text contains another one when it holds at least `min_share` of its n-grams of words, as Chowdhery et al. (2022, PaLM,
 appendix) count 8-grams. One shared n-gram would not do: every contest statement begins "The first line contains".
+Statements of fewer than 2n words must be contained whole, since "the perimeter of a triangle" is not "of a square";
+solutions that short, such as Euclid's algorithm, are idioms and are not looked for.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wmtp_ray.data.records import Problem, Reject
-from wmtp_ray.data.shingles import shingles
+from wmtp_ray.data.shingles import shingles, words
 from wmtp_ray.errors import DataError
 
 
@@ -21,11 +23,12 @@ class EvaluationTexts:
     """The n-grams of evaluation sets: of each problem its statement and its first correct solution. Picklable."""
 
     ngram: int
-    min_share: float
     names: tuple[str, ...]
     """[T], like `humaneval HumanEval/3 solution`"""
     counts: np.ndarray
     """[T] int64, different n-grams of each text"""
+    wanted: np.ndarray
+    """[T] float64, the share of them that makes a text contained"""
     hashes: np.ndarray
     """[G] uint64, increasing; an n-gram stands once for each text that has it"""
     text_of: np.ndarray
@@ -35,8 +38,8 @@ class EvaluationTexts:
     def of(
         cls, sets: Mapping[str, Iterable[Problem | Reject]], *, ngram: int = 8, min_share: float = 0.5
     ) -> EvaluationTexts:
-        """From the problems of named sets. Texts of fewer than `ngram` words are left out: they would be found
-        everywhere. `DataError` for a set in which nothing else is left."""
+        """From the problems of named sets. Texts of fewer than `ngram` words are not looked for. `DataError` for a set
+        in which nothing else is left."""
         names: list[str] = []
         texts: list[str] = []
         for name, problems in sets.items():
@@ -45,6 +48,8 @@ class EvaluationTexts:
                 if isinstance(problem, Reject):
                     continue
                 solution = next((s.code for s in problem.solutions if s.is_correct), "")
+                if len(words(solution)) < 2 * ngram:
+                    solution = ""
                 names += [f"{name} {problem.problem_id} {part}" for part in ("statement", "solution")]
                 texts += [problem.instruction, solution]
             if not any(shingles(texts[before:], ngram).counts):
@@ -56,9 +61,9 @@ class EvaluationTexts:
         pairs = np.unique(np.stack([grams.hashes, grams.text_of.astype(np.uint64)]), axis=1)
         return cls(
             ngram=ngram,
-            min_share=min_share,
             names=tuple(names),
             counts=np.bincount(pairs[1].astype(np.int64), minlength=len(texts)),
+            wanted=np.where(grams.counts > ngram, min_share, 1.0),
             hashes=pairs[0],
             text_of=pairs[1].astype(np.int64),
         )
@@ -81,7 +86,7 @@ class EvaluationTexts:
         ours, theirs = np.divmod(pairs, len(self.names))
         shares = shared / self.counts[theirs]
         for i in np.argsort(shares, kind="stable"):
-            if shares[i] >= self.min_share:
+            if shares[i] >= self.wanted[theirs[i]]:
                 share = f"{shares[i]:.0%} of its {self.ngram}-grams"
                 found[int(ours[i])] = f"{self.names[theirs[i]]}: {share}"
         return found
