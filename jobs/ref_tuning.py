@@ -21,6 +21,7 @@ def run(config: PolicyJobConfig, flags: Flags) -> None:
         "weighting.method": (config.weighting.method, "uniform"),
         "model.num_heads": (config.model.num_heads, 1),
         "data.sampling.solutions": (config.data.sampling.solutions, "correct"),
+        "checkpoint.export": (config.checkpoint.export, "best"),
     }
     for key, (found, needed) in wanted.items():
         if found != needed:

@@ -90,12 +90,12 @@ def scorer_use(config: PolicyJobConfig) -> ScorerUse | None:
             if named.path
             else run_path(root, "ref_tuning", str(named.run)) / "export" / "model"
         )
-        return ScorerUse("reference", (directory,), root / "models", _cache_file(root, named), named)
+        return ScorerUse("reference", (directory,), root / "models", cache_file(root, named), named)
     if config.critic is None:
         return None
     directories = critic_directories(config.critic, root)
     _refuse_undiscountable(config.weighting, directories)
-    return ScorerUse("critic", directories, root / "models", _cache_file(root, config.critic), config.critic)
+    return ScorerUse("critic", directories, root / "models", cache_file(root, config.critic), config.critic)
 
 
 def critic_directories(critic: CriticPoolConfig, root: Path) -> tuple[Path, ...]:
@@ -124,7 +124,8 @@ def _refuse_undiscountable(weighting: WeightingBase, directories: tuple[Path, ..
             )
 
 
-def _cache_file(root: Path, pool: ScorePoolConfig) -> Path:
+def cache_file(root: Path, pool: ScorePoolConfig) -> Path:
+    """Where the pool's scores are kept."""
     return root / "cache" / f"{pool.cache}.sqlite"
 
 

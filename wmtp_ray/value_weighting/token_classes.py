@@ -96,6 +96,19 @@ def response_classes(tokenizer: PreTrainedTokenizerBase, ids: list[int], eos_tok
     return np.array(classes + [TOKEN_CLASSES.index("eos")] * (len(ids) - len(body)), dtype=np.int64)
 
 
+def response_characters(
+    tokenizer: PreTrainedTokenizerBase, ids: list[int], eos_token_id: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """[tokens] int64 each: where each response token's text starts and ends; EOS has none, at the very end.
+
+    Example: the tokens "x", " =", EOS → starts 0 1 3, ends 1 3 3.
+    """
+    body = ids[:-1] if ids and ids[-1] == eos_token_id else ids
+    lengths = [len(piece) for piece in token_pieces(tokenizer, body)] + [0] * (len(ids) - len(body))
+    ends = np.cumsum(lengths, dtype=np.int64)
+    return ends - np.array(lengths, dtype=np.int64), ends
+
+
 def response_deciles(num_tokens: int) -> np.ndarray:
     """[tokens] int64: the tenth of the response that each token stands in. 20 tokens → 0 0 1 1 ... 9 9."""
     return np.arange(num_tokens) * DECILES // max(num_tokens, 1)

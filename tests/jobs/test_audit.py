@@ -1,0 +1,85 @@
+"""`jobs/audit.py` on a tiny critic: from the cache alone, or refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jobs.audit import run
+from tests.models.test_value_model import trained
+from tests.tiny import save_tiny_model
+from wmtp_ray.config.audit import AuditJobConfig
+from wmtp_ray.config.command import Flags
+from wmtp_ray.config.load import validate
+from wmtp_ray.data.records import Problem, Solution
+from wmtp_ray.data.writer import write_store
+from wmtp_ray.errors import ConfigError
+from wmtp_ray.models.tokenizer import load_tokenizer, tokenizer_fingerprint
+
+FLAGS = Flags(dry_run=False, fresh=False)
+SIGNS = "- * // % ** @ & |".split()
+
+
+def problem(number: int) -> Problem:
+    """Right programs add; wrong ones have another operator, which is their mutated span."""
+    start = f"def f{number}(x):\n    y = x "
+    end = f" {number}\n    return y\n"
+    wrong = tuple(
+        Solution(f"{start}{sign}{end}", False, mutated_span=(len(start), len(start) + len(sign)))
+        for sign in SIGNS[:4]
+    )
+    return Problem(
+        f"tiny/{number}", f"Add {number} to x.", (Solution(f"{start}+{end}", True), *wrong), split="valid"
+    )
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("root")
+    model = save_tiny_model(root / "model")
+    tokenizer = load_tokenizer(model)
+    write_store(
+        root / "stores" / "tiny",
+        [problem(number) for number in range(6)],
+        tokenizer,
+        128,
+        source="written by a test",
+        tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
+    )
+    for seed in (0, 1):
+        trained(model, head="linear", initial_bias=float(seed)).save(root / f"critic-{seed}", {})
+    return root
+
+
+def config(root: Path, **changes: object) -> AuditJobConfig:
+    content = {
+        "name": "tiny",
+        "storage": {"root": str(root)},
+        "tokenizer": str(root / "model"),
+        "data": {
+            "store": "tiny",
+            "sampling": {"solutions": "all", "split": "valid"},
+            "plan": {"micro_batches_per_step": 2, "samples_per_micro_batch": 4},
+        },
+        "critic": {"path": str(root / "critic-0")},
+        "second_critic": {"path": str(root / "critic-1")},
+    }
+    return validate(AuditJobConfig, content | changes, "a test")
+
+
+def test_an_audit_reads_the_cache_and_says_whether_to_train(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ConfigError, match=r"lacks values of \d+ of \d+ micro-batches; .* score_missing=true"):
+        run(config(root), FLAGS)
+    run(config(root, score_missing=True), FLAGS)
+    first = json.loads((root / "runs" / "audit-tiny" / "audit.json").read_text())
+    run(config(root), FLAGS)  # everything is in the cache now
+    assert json.loads((root / "runs" / "audit-tiny" / "audit.json").read_text()) == first
+    assert first["programs"] == 30 and first["localisation"]["programs"] == 24
+    assert len(first["grid"]) == 4 * 3 * 2
+    assert first["chosen"]["stability"] == pytest.approx(1.0)  # an offset of all values changes no weight
+    printed = capsys.readouterr().out
+    assert first["verdict"] in printed and "chosen" in printed
