@@ -17,9 +17,10 @@ quickstart: setup ## the whole main job on this machine: data, critic, baseline,
 	@$(PY) -W ignore -m jobs.quickstart storage.root=$(CURDIR)/.wmtp
 
 # Anything of ServeCommandConfig: make serve SERVE='critic.run=mine listen.port=9000'
+TRAINED := $(wildcard .wmtp/runs/verifiable-quickstart/result.json)
 serve: export RAY_AUTH_MODE ?= token
 serve: setup ## the quickstart's critic over HTTP, with its page, at http://localhost:8000
-	@$(PY) -W ignore -m serve storage.root=$(CURDIR)/.wmtp $(SERVE)
+	@$(PY) -W ignore -m serve storage.root=$(CURDIR)/.wmtp $(if $(TRAINED),critic.statistics_run=quickstart) $(SERVE)
 
 test: setup ## the tests (at most 12 minutes on 2 cores)
 	@$(PY) -m pytest
