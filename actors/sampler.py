@@ -11,8 +11,10 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from itertools import compress
+from typing import Any, Literal
 
+from wmtp_ray.data.prompt import tokenize_prompt
 from wmtp_ray.errors import DataError, InfraError
 from wmtp_ray.evaluation.sampling import Completion, Decoding, Request
 
@@ -38,6 +40,8 @@ class EngineSettings:
     cache_gb: int = 1
     """Memory for keys and values, on CPU."""
     gpu_memory_share: float = 0.9
+    long_prompts: Literal["refuse", "unsolved"] = "refuse"
+    """What a prompt without room for an answer is: an error, or an empty sample that counts as cut."""
     lora_rank: int | None = None
     """The largest rank among the adapters that will be asked for; None = there are none."""
 
@@ -84,6 +88,7 @@ class SamplerActor:
             )
         )
         self._max_length: int = self._engine.model_config.max_model_len
+        self._long_prompts = settings.long_prompts
         self._tokenizer = load_tokenizer(settings.model)
         self._adapters: dict[str, int] = {}
 
@@ -97,9 +102,14 @@ class SamplerActor:
         """Completions as they are finished, in no particular order. Call it with `num_returns="streaming"`.
 
         `adapter` is a PEFT directory, None the base model. Raises `DataError` for a prompt that leaves no
-        room for an answer; any failure of the engine is an `InfraError` and ends this process.
+        room for an answer, unless `long_prompts` says otherwise; any failure of the engine is an `InfraError`
+        and ends this process.
         """
-        prompts = [self._prompt_ids(request) for request in requests]
+        prompts = [tokenize_prompt(self._tokenizer, request.prompt) for request in requests]
+        fitting = [self._fits(request, ids) for request, ids in zip(requests, prompts, strict=True)]
+        for request in (r for r, fits in zip(requests, fitting, strict=True) if not fits):
+            yield Completion(request.benchmark, request.problem_id, request.sample, "", 0, cut=True)
+        requests, prompts = list(compress(requests, fitting)), list(compress(prompts, fitting))
         try:
             self._submit(requests, prompts, decoding, adapter)
             while self._engine.has_unfinished_requests():
@@ -111,16 +121,16 @@ class SamplerActor:
             threading.Timer(SECONDS_TO_TELL, os._exit, (1,)).start()
             raise InfraError(f"{type(error).__name__}: {error}") from None
 
-    def _prompt_ids(self, request: Request) -> list[int]:
-        from wmtp_ray.data.prompt import tokenize_prompt
-
-        ids = tokenize_prompt(self._tokenizer, request.prompt)
-        if len(ids) >= self._max_length:
+    def _fits(self, request: Request, prompt_ids: list[int]) -> bool:
+        if len(prompt_ids) < self._max_length:
+            return True
+        if self._long_prompts == "refuse":
             raise DataError(
-                f"{request.benchmark} problem {request.problem_id}: its prompt has {len(ids)} tokens and the "
-                f"engine takes {self._max_length}; raise engine.max_length or leave the problem out"
+                f"{request.benchmark} problem {request.problem_id}: its prompt has {len(prompt_ids)} tokens and the "
+                f"engine takes {self._max_length}; raise engine.max_length, or count such problems as not solved with "
+                "engine.long_prompts=unsolved"
             )
-        return ids
+        return False
 
     def _submit(
         self, requests: list[Request], prompts: list[list[int]], decoding: Decoding, adapter: str | None

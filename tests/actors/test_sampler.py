@@ -109,6 +109,17 @@ def test_cut_and_stopped_samples_are_told_apart(engine: SamplerActor) -> None:
     assert not stopped.cut and stopped.text == cut.text[: cut.text.index(stop)]
 
 
+def test_a_prompt_without_room_for_an_answer_may_count_as_cut(
+    engine: SamplerActor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_long_prompts", "unsolved")
+    asked = requests(("x = 1\n" * 300, PROMPTS[0]))
+    drawn = {c.problem_id: c for c in engine.sample(asked, GREEDY)}
+    assert drawn["0"].cut and drawn["0"].tokens == 0 and drawn["0"].text == ""
+    [alone] = engine.sample(requests(PROMPTS[:1]), GREEDY)
+    assert drawn["1"].text == alone.text
+
+
 def test_a_prompt_without_room_for_an_answer_is_named(engine: SamplerActor) -> None:
     with pytest.raises(DataError, match=r"b problem 0: its prompt has \d+ tokens and the engine takes 256"):
         list(engine.sample(requests(("x = 1\n" * 300,)), GREEDY))

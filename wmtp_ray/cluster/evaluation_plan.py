@@ -141,6 +141,7 @@ def engine_work(
             threads=settings.threads_per_actor,
             tensor_parallel=max(1, int(settings.gpus_per_actor)),
             max_length=settings.max_length,
+            long_prompts=settings.long_prompts,
             max_batch=settings.max_batch,
             cache_gb=settings.cache_gb,
             gpu_memory_share=settings.gpu_memory_share,

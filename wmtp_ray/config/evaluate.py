@@ -142,6 +142,9 @@ class EngineConfig(Section):
     threads_per_actor: PositiveInt = 1
     max_length: PositiveInt | None = None
     """Prompt and answer together, in tokens; null = what the model was made for."""
+    long_prompts: Literal["refuse", "unsolved"] = "refuse"
+    """A problem whose prompt leaves no room for an answer: refuse the evaluation, or count its samples as cut
+    and not passed."""
     max_batch: PositiveInt = 32
     """Sequences that one engine decodes together."""
     cache_gb: PositiveInt = 1
