@@ -33,7 +33,8 @@ _LOADED = (401, 403, 429, 503)
 _POSTED = (400, 401, 403, 408, 413, 415, 422, 429, 500, 503)
 # The page's own files and requests to this server: nothing else, from nowhere else.
 CONTENT_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
