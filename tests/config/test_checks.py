@@ -16,12 +16,28 @@ def _data(**changes: Any) -> dict[str, Any]:
     return policy_recipe()["data"] | changes
 
 
+CURRICULUM = {
+    "solutions": "correct",
+    "difficulty_bins": {"all": [0, 30]},
+    "difficulty_weights": {"all": 1},
+    "curriculum": [{"from_epoch": 2, "difficulty_weights": {"all": 1}}],
+}
+
+
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
         (
             {"data": _data(validation={"solutions": "correct", "split": "train"})},
             "data.validation.split and data.sampling.split are both train",
+        ),
+        (
+            {"data": _data(sampling=CURRICULUM)},
+            "data.sampling.curriculum has a stage from epoch 2, but data.plan.epochs = 1",
+        ),
+        (
+            {"data": _data(validation=CURRICULUM | {"split": "valid"})},
+            "data.validation.curriculum: a validation plan has one epoch only",
         ),
         (
             {"cluster": {"num_workers": 3}},

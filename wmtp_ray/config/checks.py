@@ -19,6 +19,18 @@ def held_out(data: DataConfig) -> None:
         )
 
 
+def curriculum_is_reached(data: DataConfig) -> None:
+    """Every stage of a curriculum has an epoch to apply to."""
+    if data.validation.curriculum:
+        raise ValueError("data.validation.curriculum: a validation plan has one epoch only; remove it")
+    for stage in data.sampling.curriculum:
+        if stage.from_epoch >= data.plan.epochs:
+            raise ValueError(
+                f"data.sampling.curriculum has a stage from epoch {stage.from_epoch}, but data.plan.epochs = "
+                f"{data.plan.epochs:g} ends before it; raise the second or remove the stage"
+            )
+
+
 def workers_have_work(job: TrainingJobConfig) -> None:
     """No train worker would be idle in every step, and a range of workers is one."""
     (fewest, workers), micro_batches = job.cluster.worker_range, job.data.plan.micro_batches_per_step

@@ -69,6 +69,7 @@ class TrainingJobConfig(JobConfig):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         checks.held_out(self.data)
+        checks.curriculum_is_reached(self.data)
         checks.workers_have_work(self)
         checks.resumable(self)
         return self
