@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,16 @@ from typing import Any
 from rich.console import Console
 
 from wmtp_ray.cluster.connect import connected
+from wmtp_ray.cluster.dry_run import described
 from wmtp_ray.cluster.scoring import ScorerUse
 from wmtp_ray.cluster.train import logical_cpus, train_on_ray
 from wmtp_ray.cluster.worker import JobSide, WorkerSpec
-from wmtp_ray.config import BackboneConfig, PolicyJobConfig, TrainingJobConfig, dump_yaml
+from wmtp_ray.config import TrainingJobConfig, dump_yaml
 from wmtp_ray.config.command import Flags
 from wmtp_ray.data.plan import Plan, make_plan
 from wmtp_ray.data.store import SolutionStore
 from wmtp_ray.errors import ModelError, StorageError
 from wmtp_ray.models.fingerprint import model_fingerprint
-from wmtp_ray.models.memory import estimate_memory, model_shape
 from wmtp_ray.models.resolve import resolve_model
 from wmtp_ray.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 from wmtp_ray.storage.runs import RunDirectory, commit
@@ -40,9 +39,14 @@ class Planned:
     validation: Plan
 
 
+def store_path(config: TrainingJobConfig) -> Path:
+    """Where the store that the configuration names lies."""
+    return config.storage.root / "stores" / config.data.store
+
+
 def plan_job(config: TrainingJobConfig) -> Planned:
     """Open the store and make both plans; `StorageError` or `ConfigError` name what is missing."""
-    path = config.storage.root / "stores" / config.data.store
+    path = store_path(config)
     if not path.is_dir():
         raise StorageError(
             f"no store {path}; make it with jobs/prepare.py (name: {config.data.store}), or set data.store"
@@ -63,9 +67,9 @@ def run_training_job(
 
     `config.model` names the backbone. `scorer` must have the backbone's tokenizer.
     """
-    planned = plan_job(config)
     if flags.dry_run:
-        return _describe(job, config, planned)
+        return _describe(job, config, scorer)
+    planned = plan_job(config)
     if config.resume is not None:
         RunDirectory(config.resume).refuse_changes(config, free=("name", "resume"))
     run = RunDirectory.open(config.storage.root, job, config, fresh=flags.fresh)
@@ -136,26 +140,22 @@ def _print_sampling(planned: Planned) -> None:
             console.print(f"  {name} on {line}")
 
 
-def _describe(job: str, config: TrainingJobConfig, planned: Planned) -> None:
-    plan = planned.training
+def _describe(job: str, config: TrainingJobConfig, scorer: ScorerUse | None) -> None:
     console.print(dump_yaml(config))
-    console.print(f"{job}-{config.name}: {_plan_line(planned)}")
-    _print_sampling(planned)
-    for workers in sorted({1, *config.cluster.worker_range}):
-        console.print(
-            f"on {workers} worker{'s'[: workers > 1]}: padding and waiting {plan.waste(workers):.1%} of tokens"
-        )
-    console.print(f"memory: {_memory_line(config, plan)}")
-
-
-def _memory_line(config: TrainingJobConfig, plan: Plan) -> str:
-    backbone: BackboneConfig = config.model  # pyright: ignore[reportAttributeAccessIssue]
-    shape = model_shape(backbone.name)
-    if shape is None:
-        return f"unknown, since {backbone.name} is not on this machine"
-    largest = max(math.prod(m.shape) for step in plan.steps() for m in step.micro_batches)
-    chunk = config.loss.chunk_size if isinstance(config, PolicyJobConfig) else 0
-    return str(estimate_memory(shape, backbone, largest, chunk))
+    there = store_path(config).is_dir()
+    planned = plan_job(config) if there else None
+    if planned is None:
+        console.print(f"{job}-{config.name}: no store {store_path(config)} yet")
+    else:
+        console.print(f"{job}-{config.name}: {_plan_line(planned)}")
+        _print_sampling(planned)
+        for workers in sorted({1, *config.cluster.worker_range}):
+            waste = planned.training.waste(workers)
+            console.print(
+                f"on {workers} worker{'s'[: workers > 1]}: padding and waiting {waste:.1%} of tokens"
+            )
+    for line in described(config, planned and planned.training, scorer):
+        console.print(line)
 
 
 def _result(run: RunDirectory, planned: Planned, seconds: float) -> dict[str, Any]:

@@ -1,0 +1,76 @@
+"""The dry run's estimates against real tiny models, and against the numbers of the production configurations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from transformers import LlamaForCausalLM
+
+from tests.tiny import tiny_config
+from wmtp_ray.cluster.dry_run import described
+from wmtp_ray.cluster.policy import scorer_use
+from wmtp_ray.config import LoRAConfig, PolicyConfig, PolicyJobConfig, load_config
+from wmtp_ray.models.lora import inject_lora
+from wmtp_ray.models.memory import (
+    OPTIMIZED_BYTES,
+    critics_needed,
+    estimate_memory,
+    scoring_flops,
+    training_flops,
+)
+from wmtp_ray.models.shapes import KNOWN, DecoderSize, model_shape
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "production"
+
+
+def test_parameters_are_those_of_the_model() -> None:
+    shape = tiny_config()
+    size, model = DecoderSize.of(shape), LlamaForCausalLM(shape)
+    norms = sum(p.numel() for n, p in model.named_parameters() if "norm" in n)
+    counted = size.embedding_parameters + size.layers * size.layer_parameters
+    assert counted + norms == sum(p.numel() for p in model.parameters())
+    inject_lora(model.model.layers, LoRAConfig(rank=4))
+    adapters = sum(p.numel() for n, p in model.named_parameters() if ".lora_" in n)
+    assert adapters == size.layers * 4 * size.adapter_sides
+    config = PolicyConfig(name="x", num_heads=1, lora=LoRAConfig(rank=4))
+    assert estimate_memory(size, config, 100, 16).trained == adapters * OPTIMIZED_BYTES
+
+
+@pytest.mark.parametrize(("name", "billions"), [("7B_1T_4", 6.7), ("Sheared-LLaMA-2.7B", 2.7)])
+def test_known_shapes_have_as_many_parameters_as_their_names_say(name: str, billions: float) -> None:
+    shape = model_shape(f"/somewhere/{name}")
+    assert shape is not None and name in KNOWN
+    size = DecoderSize.of(shape)
+    heads = 3 if name == "7B_1T_4" else 0
+    total = size.embedding_parameters + (size.layers + heads) * size.layer_parameters
+    assert total / 1e9 == pytest.approx(billions, abs=0.05)
+
+
+def test_sharding_divides_what_is_in_layers() -> None:
+    size = DecoderSize.of(tiny_config(layers=8))
+    config = PolicyConfig(name="x", num_heads=1, lora=LoRAConfig(rank=4))
+    whole, halves = (estimate_memory(size, config, 100, 16, shards=n) for n in (1, 2))
+    assert halves.trained * 2 == whole.trained
+    layers = 4 * size.layers * size.layer_parameters
+    assert whole.weights - halves.weights == layers // 2 - 4 * size.layer_parameters
+
+
+def test_a_critic_as_large_as_the_policy_needs_a_part_of_its_time() -> None:
+    size = DecoderSize.of(tiny_config())
+    lora = PolicyConfig(name="x", num_heads=1)
+    assert scoring_flops(size) / training_flops(size, lora, target_share=0.0) == pytest.approx(1 / 2)
+    checkpointed = lora.model_copy(update={"gradient_checkpointing": True})
+    assert scoring_flops(size) / training_flops(size, checkpointed, target_share=0.0) == pytest.approx(1 / 3)
+    full = PolicyConfig(name="x", num_heads=1, lora=None, head_training="full")
+    assert scoring_flops(size) / training_flops(size, full, target_share=0.0) == pytest.approx(1 / 3)
+    assert critics_needed(3.0, 1.0, workers=4) == (pytest.approx(4 / 3), 2)
+
+
+def test_what_the_dry_run_says_of_production_without_data_or_models(tmp_path: Path) -> None:
+    config = load_config(PolicyJobConfig, CONFIGS / "verifiable.yaml", [f"storage.root={tmp_path}"])
+    text = "\n".join(described(config, None, scorer_use(config)))
+    assert "2,084 steps, at most 409,600,000 tokens" in text
+    assert "memory per worker: about 29" in text and "left of 80" in text
+    assert "memory per critic actor: about 8.0 GB" in text and "assumed" in text
+    assert "critic actors so that training never waits: 0.13 per train worker" in text

@@ -1,0 +1,132 @@
+"""What `--dry-run` prints of a training job: the configuration, steps and tokens, memory, and critics to keep up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from wmtp_ray.cluster.scoring import ScorerUse
+from wmtp_ray.config import PolicyJobConfig, TrainingJobConfig
+from wmtp_ray.config.model import BackboneConfig
+from wmtp_ray.data.plan import Plan
+from wmtp_ray.models.memory import (
+    critics_needed,
+    estimate_memory,
+    estimate_scorer_memory,
+    scoring_flops,
+    training_flops,
+)
+from wmtp_ray.models.shapes import DecoderSize, model_shape
+from wmtp_ray.models.value_model import read_card
+
+PRODUCTION_SCORER = "princeton-nlp/Sheared-LLaMA-2.7B"
+DEVICE_GB = 80
+"""Memory of the device that the production configurations are written for (H100)."""
+ASSUMED_TARGETS = 0.5
+
+
+@dataclass(frozen=True)
+class Work:
+    """How much there is to train on: as planned, or, without the store, as the configuration says."""
+
+    steps: int
+    tokens: str
+    largest: int
+    """Tokens of the largest micro-batch, padding included."""
+    target_share: float
+    exact: bool
+
+    @classmethod
+    def planned(cls, plan: Plan) -> Work:
+        """What the plan says."""
+        largest = max(math.prod(m.shape) for step in plan.steps() for m in step.micro_batches)
+        share = float(plan.columns["targets"].sum() / plan.columns["tokens"].sum())
+        return cls(plan.num_steps, f"{plan.useful_tokens:,} tokens", largest, share, exact=True)
+
+    @classmethod
+    def configured(cls, config: TrainingJobConfig) -> Work | None:
+        """What the configuration alone says; None where samples or their size are left to the store."""
+        plan, samples = config.data.plan, config.data.sampling.num_samples
+        row = plan.row_tokens or plan.tokens_per_micro_batch
+        if samples is None or row is None or plan.samples_per_micro_batch is None:
+            return None
+        sides = 2 if config.data.sampling.paired else 1
+        steps = math.ceil(
+            plan.epochs * samples / (plan.samples_per_micro_batch * plan.micro_batches_per_step)
+        )
+        steps = min(steps, plan.max_steps or steps)
+        # Full rows of half its length each: a micro-batch has at most as many rows as samples.
+        largest = sides * plan.samples_per_micro_batch * row // 2
+        most = f"at most {plan.epochs * samples * sides * row / 2:,.0f} tokens"
+        return cls(steps, most, largest, ASSUMED_TARGETS, exact=False)
+
+
+def described(config: TrainingJobConfig, plan: Plan | None, scorer: ScorerUse | None) -> Iterator[str]:
+    """The lines beside the plan's own: memory per worker and per scoring actor, actors needed, assumptions."""
+    work = Work.planned(plan) if plan else Work.configured(config)
+    if work is None:
+        yield "steps, tokens and memory: unknown before the store is there"
+        return
+    if not work.exact:
+        yield f"without the store, from the configuration: {work.steps:,} steps, {work.tokens}"
+    backbone: BackboneConfig = config.model  # pyright: ignore[reportAttributeAccessIssue]
+    shape = model_shape(backbone.name)
+    if shape is None:
+        yield f"memory: unknown, since {backbone.name} is not on this machine"
+        return
+    size, workers = DecoderSize.of(shape), config.cluster.worker_range[1]
+    chunk = config.loss.chunk_size if isinstance(config, PolicyJobConfig) else 0
+    shards = workers if config.cluster.parallelism == "fsdp2" else 1
+    memory = estimate_memory(size, backbone, work.largest, chunk, shards)
+    yield f"memory per worker: {memory}{_room(memory.total, config.cluster.gpus_per_worker)}"
+    if scorer is not None:
+        training = training_flops(size, backbone, work.target_share)
+        yield from _scoring(scorer, work.largest, training, workers)
+    yield (
+        "assumed: dense Llama-like layers; largest micro-batch "
+        f"{work.largest:,} tokens{'' if work.exact else ' (samples of half a row)'}; {work.target_share:.0%} of tokens "
+        "are targets; training and scoring reach the same share of the same device's speed; 30% either way"
+    )
+
+
+def _scoring(scorer: ScorerUse, largest: int, training: float, workers: int) -> Iterator[str]:
+    name, dtype, where = _scoring_model(scorer)
+    shape = model_shape(name)
+    if shape is None:
+        yield f"memory per {scorer.section} actor: unknown, since {name} is not on this machine"
+        return
+    size = DecoderSize.of(shape)
+    memory = estimate_scorer_memory(size, dtype, largest)
+    yield f"memory per {scorer.section} actor: {memory}{_room(memory.total, scorer.pool.gpus_per_actor)}; {where}"
+    scoring = scoring_flops(size)
+    one, _ = critics_needed(training, scoring, 1)
+    exact, whole = critics_needed(training, scoring, workers)
+    fewest, most = scorer.pool.actor_range
+    yield (
+        f"{scorer.section} actors so that training never waits: {one:.2f} per train worker ({training / 1e9:.1f} GFLOP "
+        f"per token trained, {scoring / 1e9:.1f} scored), so {whole} for {workers} (exactly {exact:.2f}; configured "
+        f"{fewest} to {most}); none once the scores are cached"
+    )
+
+
+def _scoring_model(scorer: ScorerUse) -> tuple[str, str, str]:
+    """Name and dtype of the frozen model, and where they are known from."""
+    directory, section = scorer.directories[0], scorer.section
+    if section == "critic" and (directory / "value_model.json").is_file():
+        card = read_card(directory).config
+        return card.name, card.dtype, f"{directory} on {card.name}"
+    if section == "reference" and directory.is_dir():
+        return str(directory), getattr(scorer.pool, "dtype", "bfloat16"), str(directory)
+    return (
+        PRODUCTION_SCORER,
+        "bfloat16",
+        f"no {section} at {directory} yet: {PRODUCTION_SCORER} in bfloat16 assumed",
+    )
+
+
+def _room(total: int, gpus: float) -> str:
+    if not gpus:
+        return ""
+    left = DEVICE_GB * gpus - total / 1e9
+    return f", {left:.1f} GB left of {DEVICE_GB * gpus:g}" if left >= 0 else f", {-left:.1f} GB too much"
