@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ from wmtp_ray.data.prompt import TokenizedSample, tokenize_sample
 from wmtp_ray.errors import ConfigError, StorageError
 from wmtp_ray.models.scorer import score
 from wmtp_ray.models.tokenizer import load_tokenizer, pad_token_id
-from wmtp_ray.models.value_model import ValueModel, read_card
+from wmtp_ray.models.value_model import KIND, ValueModel, read_card
+from wmtp_ray.storage import read_manifest
 from wmtp_ray.storage.runs import run_path
 
 if TYPE_CHECKING:
@@ -69,7 +71,9 @@ class ServedCritic:
         card = read_card(directory)
         tokenizer = load_tokenizer(model.source)
         backend_of(tokenizer)
-        fingerprint = model.fingerprint
+        fingerprint = _fingerprint(
+            read_manifest(directory, KIND).fingerprint, card.config.dtype, model.config.dtype
+        )
         identity = CriticIdentity(
             fingerprint=fingerprint,
             version=config.version or fingerprint[:12],
@@ -135,3 +139,8 @@ def read_ema(run: str | None, storage: Path) -> EMAStatistics | None:
             f"critic.statistics_run = {run!r}: {path} has no ema_mean; name a weighted run, or null"
         )
     return EMAStatistics(float(last["ema_mean"]), float(last["ema_std"]), run)
+
+
+def _fingerprint(exported: str, trained: str, served: str) -> str:
+    """That of the export, which training jobs compare; in another dtype it is another critic."""
+    return exported if served == trained else hashlib.sha256(f"{exported}/{served}".encode()).hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -21,8 +22,10 @@ from wmtp_ray.client.score_client import retry_after
 from wmtp_ray.data.batch import pack
 from wmtp_ray.data.prompt import TokenizedSample
 from wmtp_ray.errors import ConfigError, InfraError
+from wmtp_ray.models.score_engine import EngineSettings, load_engine
 from wmtp_ray.models.scorer import score
-from wmtp_ray.models.value_model import ValueModel
+from wmtp_ray.models.value_model import KIND, ValueModel
+from wmtp_ray.storage import read_manifest
 
 INFO = {"critic": {"fingerprint": "f", "version": "v", "dtype": "float32", "tokenizer_fingerprint": "t"}}
 
@@ -138,13 +141,28 @@ def test_a_packed_batch_has_bitwise_the_values_of_the_library(client: ScoreClien
     torch.set_num_threads(1)
     expected = score(model, batch, torch.device("cpu"))
     torch.set_num_threads(threads)
-    values = client.score_batch(batch, fingerprint=model.fingerprint)
+    directory = root / "runs" / "critic-quickstart" / "export"
+    values = client.score_batch(batch, fingerprint=read_manifest(directory, KIND).fingerprint)
     assert [len(v) for v in values] == [19, 40, 55]
     for got, want in zip(values, expected, strict=True):
         assert got.dtype == np.float32
         assert got.tobytes() == want.tobytes()
     with pytest.raises(InfraError, match="not 0000"):
         client.score_batch(batch, fingerprint="0000")
+
+
+def test_a_training_jobs_engine_gets_from_a_service_what_it_would_compute(url: str, root: Path) -> None:
+    directory = root / "runs" / "critic-quickstart" / "export"
+    fingerprint = read_manifest(directory, KIND).fingerprint
+    own = EngineSettings("values", directory, fingerprint, root / "models")
+    served = replace(own, backend="serve", url=url)
+    batch = pack([[TokenizedSample(7, np.arange(5, 60, dtype=np.int32), 20, False)]], pad_id=2)
+    engines = [load_engine(settings, torch.device("cpu"), 1) for settings in (own, served)]
+    (computed,), (asked,) = (engine.score(batch) for engine in engines)
+    np.testing.assert_allclose(asked, computed, atol=1e-5, rtol=0)
+    other = load_engine(replace(served, fingerprint="another"), torch.device("cpu"), 1)
+    with pytest.raises(InfraError, match="fresh run"):
+        other.score(batch)
 
 
 @given(st.lists(st.integers(-(2**31), 2**31 - 1)))

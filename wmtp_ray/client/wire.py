@@ -124,7 +124,7 @@ class CriticIdentity(Wire):
     """Which critic answered."""
 
     fingerprint: str
-    """SHA-256 over all that decides its values but the dtype."""
+    """SHA-256 of its export, or of that and the dtype where it is served in another than it was trained in."""
     version: str
     dtype: str
     tokenizer_fingerprint: str
