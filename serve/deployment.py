@@ -47,7 +47,9 @@ class CriticDeployment:
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Called by Serve before the first request and at every change of `user_config`."""
         config = validate(ServeConfig, user_config, "user_config")
-        require_tokens(_get_global_client().http_config.host, BearerTokens.read(config.tokens))
+        client = _get_global_client()
+        assert client is not None, "inside a replica"
+        require_tokens(client.http_config.host, BearerTokens.read(config.tokens))
         await self._service.configure(config)
         serving = self._service.serving
         logger.info(

@@ -104,7 +104,8 @@ def weigh(
         weights_BT = _weights(advantages_BT, batch, weighting, statistics, eos_id(critic.tokenizer))
     except (ConfigError, DataError) as error:
         raise unusable(str(error), "/options") from None
-    return Weighed(*(_split(t, samples) for t in (values_BT, advantages_BT, weights_BT)), statistics)
+    values, advantages, weights = (_split(t, samples) for t in (values_BT, advantages_BT, weights_BT))
+    return Weighed(values, advantages, weights, statistics)
 
 
 def _weights(

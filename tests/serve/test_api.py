@@ -212,3 +212,11 @@ def test_statistics_of_a_training_run(root: Path, tmp_path: Path) -> None:
         assert (answer.statistics.mean, answer.statistics.std) == (-0.25, 0.5)
         given = ask(client, [ITEM], statistics="given", mean=-0.25, std=0.5)
         assert answer.items == given.items
+
+
+def test_in_another_dtype_it_is_another_critic(root: Path, api: TestClient) -> None:
+    trained = api.get("/v1/info").json()["critic"]
+    with served(service_config(root, critic={"dtype": "bfloat16"})) as client:
+        other = client.get("/v1/info").json()["critic"]
+    assert (trained["dtype"], other["dtype"]) == ("float32", "bfloat16")
+    assert trained["fingerprint"] != other["fingerprint"]
