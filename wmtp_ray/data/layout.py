@@ -42,7 +42,7 @@ def steps_by_tokens(
     """Steps of `micro_batches` micro-batches, each of at most `rows` rows of `row_tokens`.
 
     `sizes` is [U, sides] tokens. Every sample must fit into an empty micro-batch. `even_for`: any number of ranks up
-    to this shares a step evenly, which then is filled to three quarters (see `evenness`).
+    to this shares a step evenly, which then is filled to two thirds (see `evenness`).
     """
     capacity = micro_batches * rows * row_tokens
     if even_for is not None:
