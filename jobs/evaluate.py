@@ -117,7 +117,7 @@ def _reranked(
     answers = {s.key: answer_of(tasks[s.benchmark, s.problem_id], s.text) for s in samples}
     with connected(critic.actor_range[0] * critic.cpus_per_actor):
         values = critic_values(critic, config.storage.root, f"rerank-{config.name}", answers)
-    return rerank(samples, values, config.seed)
+    return rerank(plan.in_order(samples), values, config.seed)
 
 
 def _show_sandbox(offered: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ from wmtp_ray.data.store import SolutionStore
 from wmtp_ray.errors import ConfigError
 from wmtp_ray.evaluation.benchmarks import Benchmark, Task, humaneval, source_problems, stored_problems
 from wmtp_ray.evaluation.located_models import LocatedModel, find_checkpoint, locate
-from wmtp_ray.evaluation.samples import SampleLog
+from wmtp_ray.evaluation.samples import JudgedSample, SampleLog
 from wmtp_ray.evaluation.sampling import Decoding, Request, request_seed
 from wmtp_ray.storage.runs import RunDirectory, commit
 
@@ -42,6 +43,19 @@ class EvaluationPlan:
         """Samples of all models together."""
         d = self.config.decoding
         return len(self.config.models) * len(d.temperatures) * len(self.tasks) * d.samples_per_problem
+
+    def in_order(self, samples: Iterable[JudgedSample]) -> list[JudgedSample]:
+        """All samples of a finished evaluation in the table's order: benchmark, temperature, model, problem."""
+        by_key = {sample.key: sample for sample in samples}
+        d = self.config.decoding
+        return [
+            by_key[model.name, temperature, benchmark.name, task.problem_id, n]
+            for benchmark in self.benchmarks
+            for temperature in d.temperatures
+            for model in self.config.models
+            for task in benchmark.tasks
+            for n in range(d.samples_per_problem)
+        ]
 
     def missing(self, log: SampleLog) -> list[EngineWork]:
         """What `log` does not have yet."""
