@@ -129,3 +129,30 @@ def test_no_attempt_is_current_in_a_run_that_was_moved_aside(tmp_path: Path) -> 
 def test_the_commit_may_be_stated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WMTP_COMMIT", "abc123")
     assert commit() == environment()["commit"] == "abc123"
+
+
+def test_another_run_may_be_gone_on_with_where_nothing_but_names_differs(tmp_path: Path) -> None:
+    origin = opened(tmp_path)
+    other = config(name="other", resume=str(origin.path))
+    origin.refuse_changes(other, free=("name", "resume"))
+    changed = config(name="other", seed=7, resume=str(origin.path))
+    with pytest.raises(ConfigError, match=r"seed was 0, is 7.*resume_allow"):
+        origin.refuse_changes(changed, free=("name", "resume"))
+    origin.refuse_changes(config(name="other", seed=7, resume_allow=["seed"]), free=("name", "resume"))
+    with pytest.raises(ConfigError, match="is no run directory"):
+        RunDirectory(tmp_path / "nowhere").refuse_changes(other)
+
+
+def test_a_request_to_stop_is_for_one_attempt(tmp_path: Path) -> None:
+    run = opened(tmp_path)
+    first = run.begin_attempt()
+    assert not run.stop_requested(first)
+    run.request_stop(first)
+    assert run.stop_requested(first) and not run.stop_requested(run.begin_attempt())
+
+
+def test_notices_are_single_lines(tmp_path: Path) -> None:
+    run = opened(tmp_path)
+    run.notice("a worker\n died")
+    run.notice("and another")
+    assert (run.path / "notices.log").read_text() == "a worker died\nand another\n"

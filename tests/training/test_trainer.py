@@ -168,3 +168,15 @@ def test_a_checkpoint_of_another_model_is_refused(scene: Scene, values: Values, 
     other.fingerprints = FINGERPRINTS | {"model": "other"}
     with pytest.raises(StorageError, match="trained with another model"):
         other.train()
+
+
+def test_bad_data_names_its_samples_by_packed_row(scene: Scene, values: Values, tmp_path: Path) -> None:
+    trainer = trainer_of(scene, "critic", tmp_path, values)
+    with torch.no_grad():
+        next(iter(trainer.objective.model.parameters())).fill_(float("nan"))
+    trainer.validation_plan = dataclasses.replace(
+        trainer.plan, columns={name: column[:0] for name, column in trainer.plan.columns.items()}
+    )
+    with pytest.raises(DataError, match="samples of step 0 by packed row: micro-batch 0 has") as raised:
+        trainer.train()
+    assert str([list(row) for row in trainer.plan.step(0).micro_batches[0].packed_rows]) in str(raised.value)

@@ -22,8 +22,8 @@ from wmtp_ray.errors import ModelError, StorageError
 from wmtp_ray.models.fingerprint import model_fingerprint
 from wmtp_ray.models.resolve import resolve_model
 from wmtp_ray.models.tokenizer import load_tokenizer, tokenizer_fingerprint
-from wmtp_ray.storage.runs import RunDirectory, commit
-from wmtp_ray.training.checkpoint import newest_state
+from wmtp_ray.storage.runs import RunDirectory, commit, run_path
+from wmtp_ray.training.checkpoint import complete_checkpoints, newest_state
 from wmtp_ray.training.metrics_file import read_metrics
 from wmtp_ray.training.trainer import TrainerConfig
 
@@ -70,7 +70,8 @@ def run_training_job(
     if flags.dry_run:
         return _describe(job, config, scorer)
     planned = plan_job(config)
-    if config.resume is not None:
+    own = RunDirectory(run_path(config.storage.root, job, config.name))
+    if config.resume is not None and (flags.fresh or not complete_checkpoints(own.checkpoints)):
         RunDirectory(config.resume).refuse_changes(config, free=("name", "resume"))
     run = RunDirectory.open(config.storage.root, job, config, fresh=flags.fresh)
     if run.result is not None:
@@ -111,7 +112,7 @@ def run_training_job(
     _print_sampling(planned)
     with connected(logical_cpus(spec, scorer)):
         seconds, use = train_on_ray(spec, scorer, planned.training.num_steps)
-    result = _result(run, planned, seconds) | ({"critic_forwards": use.forwards} if use else {})
+    result = _result(run, config, planned, seconds) | ({"critic_forwards": use.forwards} if use else {})
     run.finish(result)
     _print_result(result)
 
@@ -158,7 +159,7 @@ def _describe(job: str, config: TrainingJobConfig, scorer: ScorerUse | None) -> 
         console.print(line)
 
 
-def _result(run: RunDirectory, planned: Planned, seconds: float) -> dict[str, Any]:
+def _result(run: RunDirectory, config: TrainingJobConfig, planned: Planned, seconds: float) -> dict[str, Any]:
     records = read_metrics(run.metrics)
     steps = [r for r in records if "tokens" in r]
     first = next((r for r in records if "tokens" not in r), {})
@@ -173,6 +174,8 @@ def _result(run: RunDirectory, planned: Planned, seconds: float) -> dict[str, An
         )
     step_seconds = sum(r["seconds"] for r in steps)
     state = newest_state(run.checkpoints)
+    best = state.best if state else None
+    exported = best.step if best and config.checkpoint.export == "best" else planned.training.num_steps
     return {
         "steps": planned.training.num_steps,
         "steps_before": begun,
@@ -183,7 +186,8 @@ def _result(run: RunDirectory, planned: Planned, seconds: float) -> dict[str, An
         "score_wait_share": sum(r["score_wait_seconds"] for r in steps) / step_seconds,
         "before": {k: v for k, v in first.items() if k.startswith("val_")},
         "after": {k: v for k, v in records[-1].items() if k.startswith("val_")},
-        "best": state.best.model_dump() if state and state.best else None,
+        "best": best.model_dump() if best else None,
+        "exported_step": exported,
         "last_step": {k: v for k, v in steps[-1].items() if not k.startswith("val_")},
     }
 
@@ -196,5 +200,6 @@ def _print_result(result: dict[str, Any]) -> None:
     for name, value in result["after"].items():
         if isinstance(value, float | int):
             console.print(f"  {name:28} {result['before'].get(name, float('nan')):10.4f} -> {value:.4f}")
-    extra = {k: v for k, v in result.items() if k in ("score_wait_share", "critic_forwards")}
+    shown = ("exported_step", "score_wait_share", "critic_forwards")
+    extra = {k: v for k, v in result.items() if k in shown}
     console.print(f"  {json.dumps(extra)}")

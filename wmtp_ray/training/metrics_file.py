@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from wmtp_ray.errors import StorageError
 from wmtp_ray.storage.manifest import write_bytes_atomically
 
 
@@ -18,9 +19,14 @@ class MetricsFile:
         self._file = path.open("a", encoding="utf-8")
 
     def append(self, record: dict[str, Any]) -> None:
-        """Write one record and hand it to the operating system at once."""
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        """Write one record and hand it to the operating system at once; `StorageError` on a full disk."""
+        try:
+            self._file.write(json.dumps(record) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise StorageError(
+                f"cannot write {self._file.name}: {error.strerror or error}; free space and run the same command"
+            ) from error
 
     def close(self) -> None:
         """Close the file."""

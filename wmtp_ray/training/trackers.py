@@ -49,7 +49,7 @@ class Trackers:
 
 
 class TensorBoardTracker:
-    """Event files in `directory`: a scalar per number, the distribution of token weights as a histogram."""
+    """Event files in `directory`: a scalar per number."""
 
     def __init__(self, directory: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter

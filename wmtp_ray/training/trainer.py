@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import torch
 
 from wmtp_ray.config.run import CheckpointConfig, OptimizerConfig, ScheduleConfig, ValidationConfig
-from wmtp_ray.data.plan import Plan
+from wmtp_ray.data.plan import Plan, PlannedStep
 from wmtp_ray.errors import ConfigError, DataError, InfraError, StorageError
 from wmtp_ray.storage.runs import RunDirectory
 from wmtp_ray.training.batch import MicroBatch
@@ -132,18 +133,18 @@ class Trainer:
         mine = next(shares)
         use = RankUse.of(mine, before, self.feed.use(), self.run.stop_requested(self.attempt))
         self.objective.model.train()
-        self.objective.prepare(step, mine, self.collective)
-        for micro_batch in mine:
-            torch.manual_seed(_generator_seed(self.config.seed, self._steps_done, micro_batch.number))
-            self.objective.backward(micro_batch)
+        with _naming_samples(step):
+            self.objective.prepare(step, mine, self.collective)
+            for micro_batch in mine:
+                torch.manual_seed(_generator_seed(self.config.seed, self._steps_done, micro_batch.number))
+                with _naming_samples(step, micro_batch.number):
+                    self.objective.backward(micro_batch)
         parameters = [p for p in self.objective.model.trainable_parameters().values() if p.requires_grad]
         self.collective.sum_gradients(parameters)
         norm = clip_gradients(parameters, self.config.optimizer.max_grad_norm, self.collective)
         if not torch.isfinite(norm):
             samples = [s for micro_batch in step.micro_batches for s in micro_batch.rows]
-            raise DataError(
-                f"the gradient of step {self._steps_done} is not finite; its samples are {samples}"
-            )
+            raise DataError(f"the gradient of step {step.number} is not finite; its samples are {samples}")
         rates = learning_rates(self._optimizer)
         self._optimizer.step()
         self._schedule.step()
@@ -264,6 +265,20 @@ class Trainer:
     def _notice_once(self, line: str) -> None:
         if self._is_first:
             self.notice(line)
+
+
+@contextmanager
+def _naming_samples(step: PlannedStep, number: int | None = None) -> Iterator[None]:
+    """A `DataError` met inside also says which samples lie in which packed row: of micro-batch `number`, or of each."""
+    try:
+        yield
+    except DataError as error:
+        if "samples of step" in str(error):
+            raise
+        chosen = range(len(step.micro_batches)) if number is None else [number]
+        rows = {m: step.micro_batches[m].packed_rows for m in chosen if m < len(step.micro_batches)}
+        listed = "; ".join(f"micro-batch {m} has {list(map(list, of))}" for m, of in rows.items())
+        raise DataError(f"{error}; samples of step {step.number} by packed row: {listed}") from None
 
 
 def _generator_seed(*parts: int) -> int:
