@@ -94,11 +94,6 @@ class TokenBatcher:
         """Tokens that wait or are in the model just now."""
         return sum(unit.tokens for unit in self._queue) + self._computing
 
-    @property
-    def waiting_seconds(self) -> float:
-        """How long they will take, at the present speed."""
-        return self.waiting_tokens / self._speed
-
     def forward_seconds(self) -> float:
         """How long the present forward has been running; 0 where none is."""
         began = self._began
@@ -122,19 +117,21 @@ class TokenBatcher:
             self._closed = True
             self._changed.notify()
 
+    def require_room(self, tokens: int) -> None:
+        """`QueueFull` unless `tokens` more may wait. Asked with 0, it costs next to nothing."""
+        waiting = self.waiting_tokens
+        seconds = waiting / self._speed
+        if waiting and (waiting + tokens > self._queue_tokens or seconds > self._queue_seconds):
+            raise QueueFull(
+                f"{waiting} tokens wait for the model already (about {seconds:.0f} s)",
+                max(1.0, seconds - self._queue_seconds / 2),
+            )
+
     async def _submit(self, units: list[_Unit]) -> list[list[np.ndarray]]:
         with self._changed:
             if self._closed or not self._thread.is_alive():
                 raise InfraError("this replica is shutting down; ask again")
-            waiting = self.waiting_tokens
-            seconds = waiting / self._speed
-            if waiting and (
-                waiting + sum(u.tokens for u in units) > self._queue_tokens or seconds > self._queue_seconds
-            ):
-                raise QueueFull(
-                    f"{waiting} tokens wait for the model already (about {seconds:.0f} s)",
-                    max(1.0, seconds - self._queue_seconds / 2),
-                )
+            self.require_room(sum(unit.tokens for unit in units))
             self._queue.extend(units)
             self._changed.notify()
         return list(await asyncio.gather(*(asyncio.wrap_future(unit.future) for unit in units)))

@@ -137,6 +137,8 @@ class ScoringService:
     @asynccontextmanager
     async def _entered(self) -> AsyncIterator[Serving]:
         serving = self.serving
+        with _refusals():
+            serving.batcher.require_room(0)
         serving.requests += 1
         try:
             yield serving

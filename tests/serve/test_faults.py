@@ -1,0 +1,173 @@
+"""What dies, floods or lies must cost nobody else an answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from serve.critic import ServedCritic
+from serve.samples import Preparer
+from tests.serve.load import Clients, Overload, item, quantile
+from tests.serve.ray_service import RunningService, await_ready, rolling_service, running_service
+from wmtp_ray.config.serve import ServedCriticConfig, ServeLimitsConfig
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+DASHBOARD = Path(__file__).resolve().parents[2] / "serve" / "grafana.json"
+SOAK_SECONDS = float(os.environ.get("WMTP_SOAK_SECONDS", "30"))
+
+
+@pytest.fixture(scope="module")
+def expected(root: Path) -> dict[str, dict[int, list[float]]]:
+    """Values of 40 items by each critic, computed here."""
+    values = {}
+    for run in ("quickstart", "newer"):
+        critic = ServedCritic.load(ServedCriticConfig(run=run), root)
+        preparer = Preparer(critic, ServeLimitsConfig())
+        values[critic.identity.fingerprint] = {
+            number: critic.score_rows([[prepared.sample]])[0][1:].tolist()
+            for number in range(40)
+            for prepared in preparer.items([item(number)], truncate=False)
+        }
+    return values
+
+
+@pytest.fixture(scope="module")
+def service(root: Path) -> Iterator[RunningService]:
+    """Two replicas."""
+    with running_service(root, "replicas=2", "limits.queue_seconds=2", "limits.body_seconds=3") as running:
+        yield running
+
+
+def test_a_killed_replica_under_load_costs_no_answer(
+    service: RunningService, expected: dict[str, dict[int, list[float]]]
+) -> None:
+    with Clients(service.url, expected) as clients:
+        time.sleep(3)
+        before = clients.seen.answered
+        assert before > 0
+        first, _ = service.replicas()
+        os.kill(first.pid, signal.SIGKILL)
+        time.sleep(10)
+        os.kill(service.replicas()[-1].pid, signal.SIGKILL)
+        time.sleep(10)
+    assert clients.seen.wrong == []
+    assert clients.seen.answered > before + 20
+    await_ready(service)
+
+
+def test_twice_what_it_can_do_is_refused_at_once_and_the_rest_stays_bounded(service: RunningService) -> None:
+    Overload().run(
+        service.url, threads=64, seconds=15, items=64
+    )  # until every buffer has been as large as it gets
+    memory = service.memory()
+    met = Overload().run(service.url, threads=64, seconds=SOAK_SECONDS, items=64)
+    assert set(met.statuses) <= {200, 503}, met.statuses
+    assert met.statuses[200] > 0
+    # Two seconds may be waited for the model, and the rest of the machine is these clients' own.
+    assert quantile(met.seconds, 0.99) < 20, met.statuses
+    grown = service.memory() / memory
+    p50, p99, refused = quantile(met.seconds, 0.5), quantile(met.seconds, 0.99), quantile(met.refused, 0.5)
+    print(
+        f"{dict(met.statuses)}, answered in {p50:.2f} s (p99 {p99:.2f} s), refused in {refused:.3f} s, "
+        f"memory {memory / 2**20:.0f} MiB x {grown:.3f}"
+    )
+    assert grown < 1.1
+
+
+def test_slow_bodies_and_half_requests_hold_up_nobody(service: RunningService) -> None:
+    address = urlsplit(service.url)
+    assert address.port is not None
+    connections = []
+    for number in range(60):
+        connection = socket.create_connection((address.hostname, address.port), timeout=30)
+        head = b"POST /v1/score HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        connection.sendall(head if number % 2 else head + b"Content-Length: 900\r\n\r\n{")
+        connections.append(connection)
+    try:
+        began = time.monotonic()
+        answer = httpx.post(f"{service.url}/v1/score", json={"items": [item(1).model_dump()]}, timeout=30)
+        assert answer.status_code == 200
+        assert time.monotonic() - began < 10
+        assert connections[0].recv(100).startswith(b"HTTP/1.1 408")
+    finally:
+        for connection in connections:
+            connection.close()
+
+
+def test_ten_thousand_items_are_refused(service: RunningService) -> None:
+    answer = httpx.post(
+        f"{service.url}/v1/score", json={"items": [item(1).model_dump()] * 10_000}, timeout=60
+    )
+    assert answer.status_code == 422
+    assert "10000 items are more than the 256" in answer.json()["detail"]
+
+
+def test_metrics_of_the_replicas_are_gathered(service: RunningService) -> None:
+    deadline = time.monotonic() + 60
+    text = ""
+    while time.monotonic() < deadline and "ray_wmtp_serve_tokens_total" not in text:
+        time.sleep(2)
+        text = httpx.get(f"{service.url}/metrics", timeout=30).text
+    names = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
+    assert {
+        "ray_wmtp_serve_answers_total",
+        "ray_wmtp_serve_answer_seconds",
+        "ray_wmtp_serve_tokens_total",
+    } <= names
+    assert all(line.startswith(("#", "ray_wmtp_")) for line in text.splitlines() if line)
+
+
+def test_every_query_of_the_dashboard_asks_for_what_is_exported(service: RunningService) -> None:
+    dashboard = json.loads(DASHBOARD.read_text(encoding="utf-8"))
+    queries = [t["expr"] for panel in dashboard["panels"] for t in panel.get("targets", [])]
+    asked = {name for query in queries for name in re.findall(r"ray_wmtp_serve_\w+", query)}
+    text = httpx.get(f"{service.url}/metrics", timeout=30).text
+    exported = {re.split(r"[{ ]", line)[0] for line in text.splitlines() if not line.startswith("#")}
+    assert len(asked) >= 8
+    assert asked <= exported, asked - exported
+
+
+def test_a_new_critic_rolls_in_without_a_failed_request(
+    root: Path, expected: dict[str, dict[int, list[float]]]
+) -> None:
+    older, newer = expected
+    with rolling_service(root) as running:
+        # No patience: the first failure counts.
+        with Clients(running.url, expected, threads=4, patience=0) as clients:
+            time.sleep(3)
+            assert set(clients.seen.critics) == {older}
+            assert running.process.stdin is not None
+            running.process.stdin.write("newer\n")
+            running.process.stdin.flush()
+            deadline = time.monotonic() + 120
+            while newer not in clients.seen.critics and time.monotonic() < deadline:
+                time.sleep(0.5)
+            time.sleep(10)
+            middle = clients.seen.critics[newer]
+            time.sleep(3)
+        assert clients.seen.wrong == []
+        assert clients.seen.critics[newer] > middle > 0
+
+
+def test_it_ends_when_its_open_requests_are_answered(root: Path) -> None:
+    long = {"items": [{"prompt": "x", "response": "y = 1\n" * 200}] * 30}
+    with running_service(root, "limits.queue_seconds=100") as running, ThreadPoolExecutor(4) as threads:
+        ask = partial(httpx.post, f"{running.url}/v1/score", json=long, timeout=60)
+        assert ask().status_code == 200
+        answers = [threads.submit(ask) for _ in range(4)]
+        time.sleep(0.5)
+        running.process.send_signal(signal.SIGINT)
+        assert [answer.result().status_code for answer in answers] == [200] * 4
+        assert running.process.wait(60) in (0, 130)
