@@ -22,10 +22,10 @@ from wmtp_ray.cluster.prepare import move_aside, prepare_store
 from wmtp_ray.config import dump_yaml
 from wmtp_ray.config.command import Flags, run_command
 from wmtp_ray.config.prepare import PrepareJobConfig
+from wmtp_ray.data.counts import StoreCounts
 from wmtp_ray.data.recipe import recipe_of
 from wmtp_ray.data.sources import build_source
 from wmtp_ray.data.store import SolutionStore
-from wmtp_ray.data.writer import StoreCounts
 from wmtp_ray.errors import ConfigError
 from wmtp_ray.models.resolve import resolve_model
 from wmtp_ray.storage.manifest import MANIFEST_NAME

@@ -24,6 +24,7 @@ from typing import Any
 
 import pyarrow as pa
 import ray
+from filelock import FileLock, Timeout
 from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 from rich.console import Console
@@ -32,12 +33,14 @@ from transformers import PreTrainedTokenizerBase
 from wmtp_ray.cluster.actor_answers import own_errors
 from wmtp_ray.cluster.stream import configure_streams
 from wmtp_ray.config.prepare import PrepareJobConfig
+from wmtp_ray.data.counts import StoreCounts
 from wmtp_ray.data.parts import Parts
 from wmtp_ray.data.prepared import Rules, prepare_problem
 from wmtp_ray.data.recipe import recipe_of, resume_key, rules_of
 from wmtp_ray.data.records import Problem, Source
 from wmtp_ray.data.splits import place
-from wmtp_ray.data.writer import StoreCounts, StoreWriter
+from wmtp_ray.data.writer import StoreWriter
+from wmtp_ray.errors import StorageError
 from wmtp_ray.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 
 BLOCK_BYTES = 4 << 20
@@ -115,7 +118,7 @@ def prepare_store(config: PrepareJobConfig, source: Source, tokenizer: Path, pat
     """
     recipe, fingerprint = recipe_of(config), tokenizer_fingerprint(load_tokenizer(tokenizer))
     partitions = source.partitions()
-    with StoreWriter(path) as writer:
+    with _alone(path), StoreWriter(path) as writer:
         parts = Parts(parts_directory(path), resume_key(config, fingerprint), len(partitions))
         missing = parts.missing()
         if missing:
@@ -128,6 +131,25 @@ def prepare_store(config: PrepareJobConfig, source: Source, tokenizer: Path, pat
         counts = writer.add_all(parts.items(), placements).finish(**recipe, tokenizer_fingerprint=fingerprint)
     parts.remove()
     return counts
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """No other process prepares the store at `path`; the lock ends with its process."""
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise StorageError(
+            f"another process is preparing {path}; wait for it, or name another store"
+        ) from None
+    except OSError as error:
+        raise StorageError(f"cannot use {path}: {error.strerror or error}; set storage.root") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def move_aside(path: Path) -> None:

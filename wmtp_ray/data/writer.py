@@ -6,7 +6,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from wmtp_ray.data.counts import StoreCounts
 from wmtp_ray.data.index import SPLITS
 from wmtp_ray.data.prepared import PreparedProblem, Rules, prepare_problem
 from wmtp_ray.data.records import Problem, Reject
@@ -59,37 +60,6 @@ PROBLEM_INDEX = pa.schema(
 
 _UNFINISHED = "UNFINISHED"
 _OWN_FILES = ("*.arrow", "*.parquet", "rejects.jsonl", _UNFINISHED)
-
-
-@dataclass(frozen=True)
-class StoreCounts:
-    """Rows in = rows kept + rows rejected."""
-
-    rows_in: int
-    rows_kept: int
-    rows_correct: int
-    rows_truncated: int
-    problems_in: int
-    problems_kept: int
-    problems_with_both: int
-    """Problems with correct and incorrect rows."""
-    rows_near_duplicate: int
-    """Rows of a cluster, but the first."""
-    problems_near_duplicate: int
-    rejected: dict[str, int] = field(default_factory=dict)
-    """Rows by reason."""
-
-    def line(self) -> str:
-        """The one line that a job prints."""
-        reasons = ", ".join(f"{reason} {n:,}" for reason, n in sorted(self.rejected.items()))
-        return (
-            f"{self.rows_in:,} rows in = {self.rows_kept:,} kept + {sum(self.rejected.values()):,} rejected"
-            + (f" ({reasons})" if reasons else "")
-            + f"; {self.rows_correct:,} correct, {self.rows_kept - self.rows_correct:,} incorrect, "
-            f"{self.rows_truncated:,} truncated, {self.rows_near_duplicate:,} near-duplicates; "
-            f"{self.problems_kept:,} problems, {self.problems_with_both:,} with both sides, "
-            f"{self.problems_near_duplicate:,} near-duplicates"
-        )
 
 
 class _Buffered:

@@ -76,22 +76,21 @@ class CodeContestsSource:
     def problems(self, partition: RowGroup | HubShard) -> Iterator[Problem | Reject]:
         """The problems of one partition, a few in memory at a time."""
         if isinstance(partition, HubShard):
+            place = f"{partition.dataset} {partition.split}:{partition.number}"
             for table in shard_tables(partition, PROBLEMS_AT_ONCE):
-                _check_columns(table.schema, f"{partition.dataset}, split {partition.split}")
-                yield from self._of_rows(table, partition.split)
+                _check_columns(table.schema, place)
+                yield from self._of_rows(table, partition.split, place)
             return
         with opened(partition.path) as file:
             parquet = pq.ParquetFile(file)
             there = [name for name in (*COLUMNS, *OPTIONAL_COLUMNS) if name in parquet.schema_arrow.names]
             batches = parquet.iter_batches(PROBLEMS_AT_ONCE, row_groups=[partition.number], columns=there)
-            first_row = 0
+            place = f"{name_of(partition.path)}:{partition.number}"
             while (batch := _next_batch(batches, partition.path)) is not None:
-                place = f"{name_of(partition.path)}:{partition.number}"
-                yield from self._of_rows(batch, split_named(partition.path), place, first_row)
-                first_row += len(batch)
+                yield from self._of_rows(batch, split_named(partition.path), place)
 
     def _of_rows(
-        self, rows: pa.Table | pa.RecordBatch, split: str | None, place: str = "", first_row: int = 0
+        self, rows: pa.Table | pa.RecordBatch, split: str | None, place: str
     ) -> Iterator[Problem | Reject]:
         for number in range(len(rows)):
             row = {name: rows.column(name)[number] for name in rows.schema.names}
@@ -99,7 +98,7 @@ class CodeContestsSource:
                 name = row["name"].as_py()
             except UnicodeDecodeError:
                 name = None
-            yield from self._problem(name or f"{place}:{first_row + number}", row, split)
+            yield from self._problem(name or f"{place}, without a name", row, split)
 
     def _problem(self, name: str, row: dict[str, Any], split: str | None) -> Iterator[Problem | Reject]:
         sides = [(key, label, _programs(row[key])) for key, label in SIDES]
