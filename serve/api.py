@@ -146,12 +146,12 @@ def _add_operations(api: FastAPI, service: ScoringService) -> None:
 
 
 def _add_probes(api: FastAPI, service: ScoringService) -> None:
-    @api.get("/healthz", response_model=Alive, responses=documented(403, 429), tags=["service"])
+    @api.get("/healthz", response_model=Alive, responses=documented(403), tags=["service"])
     async def healthz() -> Alive:
         """The process answers."""
         return Alive()
 
-    @api.get("/readyz", response_model=Ready, responses=documented(403, 429, 503), tags=["service"])
+    @api.get("/readyz", response_model=Ready, responses=documented(403, 503), tags=["service"])
     async def readyz() -> Ready:
         """A critic is loaded and has scored a probe."""
         return Ready(critic=service.serving.critic.identity)

@@ -57,6 +57,9 @@ class Guard:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         client = self._admit(scope)
+        if not scope["path"].startswith(PROTECTED):  # probes and the page: never crowded out
+            await self._app(scope, receive, send)
+            return
         limits = self._service.config.limits
         if self._open[client] >= limits.requests_per_client:
             raise Problem(
@@ -67,7 +70,7 @@ class Guard:
             )
         self._open[client] += 1
         try:
-            if scope["method"] == "POST" and scope["path"].startswith("/v1/"):
+            if scope["method"] == "POST":
                 receive = await self._whole_body(scope, receive)
             await self._in_time(scope, receive, send)
         finally:

@@ -147,12 +147,13 @@ def test_one_client_has_a_bounded_number_of_open_requests(root: Path) -> None:
             for _ in range(3)
         ]
         await asyncio.sleep(0.1)
-        answer = await client.get("/healthz")
+        answer = await client.get("/v1/info")
         assert answer.status_code == 429
+        assert (await client.get("/healthz")).status_code == 200
         assert answer.headers["retry-after"] == "1"
         go_on.set()
         assert [(await task).status_code for task in opened] == [422, 422, 422]
-        assert (await client.get("/healthz")).status_code == 200
+        assert (await client.get("/v1/info")).status_code == 503  # answered: no critic is loaded here
 
     _asked(service_config(root, limits={"requests_per_client": 3}), ask)
 
