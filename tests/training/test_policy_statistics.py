@@ -73,6 +73,20 @@ def test_validation_before_the_first_step_weighs_every_token_1(scene: Scene, val
     assert objective.method.emas[0].updates == 0
 
 
+@pytest.mark.parametrize("normalize", ["none", "mean_one"])
+def test_the_held_out_loss_compares_with_the_training_curve(
+    scene: Scene, values: Values, normalize: str
+) -> None:
+    """On the same samples, with the same statistics and model, both are the same number."""
+    step = scene.plan().step(0)
+    batches = micro_batches(scene, step, values)
+    objective = scene.policy_objective(weighting=CriticWeighting(normalize=normalize))  # type: ignore[arg-type]
+    trained, _ = run_step(objective, step, batches)
+    with torch.no_grad():
+        held_out = objective.evaluate(batches, ALONE)
+    assert held_out["loss"] == pytest.approx(trained["loss"], rel=1e-6)
+
+
 def test_the_logged_weights_are_those_of_the_whole_step(scene: Scene, values: Values) -> None:
     step = scene.plan().step(0)
     batches = micro_batches(scene, step, values)
