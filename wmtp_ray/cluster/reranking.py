@@ -15,7 +15,7 @@ from wmtp_ray.config.evaluate import RerankConfig
 from wmtp_ray.evaluation.rerank import Answer, batches_of, mean_value, tokenize_answers
 from wmtp_ray.evaluation.samples import SampleKey
 from wmtp_ray.models.resolve import resolve_model
-from wmtp_ray.models.tokenizer import load_tokenizer, tokenizer_fingerprint
+from wmtp_ray.models.tokenizer import load_tokenizer, pad_token_id, tokenizer_fingerprint
 from wmtp_ray.models.value_model import read_card
 
 
@@ -39,7 +39,7 @@ def critic_values(
     use.fingerprint(tokenizer_fingerprint(tokenizer))
     distinct = list(dict.fromkeys(answers.values()))
     samples = tokenize_answers(tokenizer, distinct, config.max_length)
-    batches = batches_of(samples, config.tokens_per_batch, tokenizer.pad_token_id or 0)
+    batches = batches_of(samples, config.tokens_per_batch, pad_token_id(tokenizer))
     pool = ScorePool(run, use)
     try:
         actors = [ray.get_actor(name, namespace=NAMESPACE) for name in pool.access.groups[0]]

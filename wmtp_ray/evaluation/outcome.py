@@ -68,8 +68,11 @@ def read_reranked(directory: Path) -> list[Reranked]:
 
 
 def _reranked(row: dict[str, Any]) -> Reranked:
-    differences = {name: Estimate(**row[name]) for name in ("critic_minus_random", "critic_minus_majority")}
-    return Reranked(**(row | differences | {"solved": {c: Estimate(**e) for c, e in row["solved"].items()}}))
+    content = dict(row)
+    for name in ("critic_minus_random", "critic_minus_majority"):
+        content[name] = Estimate(**row[name])
+    content["solved"] = {choice: Estimate(**estimate) for choice, estimate in row["solved"].items()}
+    return Reranked(**content)
 
 
 def reranked_text(rows: Sequence[Reranked]) -> Group:
