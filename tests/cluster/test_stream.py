@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import pickle
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerFast
 
-from wmtp_ray.cluster.stream import shares_of
-from wmtp_ray.data.plan import COLUMNS, Plan
+from tests.data.stores import build_store, synthetic_problems
+from wmtp_ray.cluster.stream import ShareSource, shares_of
+from wmtp_ray.config.data import PlanConfig, SamplingConfig
+from wmtp_ray.data.loading import load_micro_batch
+from wmtp_ray.data.plan import COLUMNS, Plan, make_plan
 
 
 def plan_of(sizes: list[int]) -> Plan:
@@ -62,6 +70,38 @@ def test_a_step_may_leave_a_rank_with_nothing() -> None:
         (0, [1]),
         (1, []),
     ]
+
+
+def test_read_tasks_give_every_rank_its_share_of_every_step(
+    tmp_path: Path, byte_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """The blocks of 1, 2 and 3 ranks, read here in any order, hold the batches of the plan, whatever divides."""
+    byte_tokenizer.save_pretrained(str(tmp_path / "tokenizer"))
+    store = build_store(tmp_path / "store", synthetic_problems(30), byte_tokenizer)
+    shape = PlanConfig(micro_batches_per_step=5, samples_per_micro_batch=2, epochs=2, max_steps=7)
+    plan = make_plan(store, SamplingConfig(solutions="pairs", num_samples=33), shape)
+    assert [len(step.micro_batches) for step in plan.steps()] == [5, 5, 5, 3, 5, 5, 5]
+    wanted = {
+        (step.number, m): load_micro_batch(store, byte_tokenizer, planned)
+        for step in plan.steps()
+        for m, planned in enumerate(step.micro_batches)
+    }
+    for world_size, first in ((1, 0), (2, 3), (3, 0), (3, 6)):
+        found = {}
+        for rank in range(world_size):
+            shares = shares_of(plan, first, rank, world_size)
+            source = ShareSource(shares, store.path, tmp_path / "tokenizer", steps_per_read=2)
+            blocks = {n: list(task()) for n, task in reversed(list(enumerate(source.get_read_tasks(1))))}
+            rows = [row for n in sorted(blocks) for block in blocks[n] for row in block.to_pylist()]
+            assert [row["step"] for row in rows] == list(range(first, 7))
+            for row in rows:
+                share = pickle.loads(row["share"])
+                assert [number % world_size for number, _, _ in share] == [rank] * len(share)
+                found |= {(row["step"], number): batch for number, _, batch in share}
+        assert found.keys() == {place for place in wanted if place[0] >= first}
+        for place, batch in found.items():
+            for tensor in ("input_ids", "position_ids", "segment_ids", "labels", "sample_ids"):
+                assert torch.equal(getattr(batch, tensor), getattr(wanted[place], tensor))
 
 
 @pytest.mark.parametrize("rank", [0, 1])
