@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,11 +11,13 @@ from pathlib import Path
 
 import pytest
 import ray
+from filelock import FileLock
 from transformers import PreTrainedTokenizerFast
 
 from tests.data.stores import synthetic_problems
-from wmtp_ray.cluster.prepare import prepare_store
+from wmtp_ray.cluster.prepare import move_aside, prepare_store
 from wmtp_ray.config.prepare import HeldOutConfig, PrepareJobConfig
+from wmtp_ray.data.parts import Parts
 from wmtp_ray.data.recipe import recipe_of
 from wmtp_ray.data.records import Problem, Reject
 from wmtp_ray.data.sources import build_source
@@ -115,3 +118,34 @@ def test_json_lines(tmp_path: Path, tokenizer_directory: Path):
     store = SolutionStore.open(tmp_path / "s")
     assert len(store.problems("valid")) == 2
     assert store.index.correct.rows.size == 30
+
+
+def test_a_full_disk_is_one_error(tmp_path: Path):
+    """A limit on the size of files stands in for the disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    parts = Parts(tmp_path / "parts", "key", 2)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(StorageError, match=r"free space or set storage\.root"):
+            for _ in range(3):
+                parts.append(0, bytes(15_000), b"")
+            parts.complete(0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert Parts(tmp_path / "parts", "key", 2).missing() == [0, 1]
+
+
+def test_moving_aside_twice_in_a_second(tmp_path: Path):
+    for _ in range(3):
+        (tmp_path / "s").mkdir()
+        move_aside(tmp_path / "s")
+    move_aside(tmp_path / "s")
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_one_process_at_a_time_prepares_a_store(tmp_path: Path, tokenizer_directory: Path):
+    with (
+        FileLock(tmp_path / ".s.lock"),
+        pytest.raises(StorageError, match="another process is preparing"),
+    ):
+        prepare_store(job(tmp_path), SyntheticSource(), tokenizer_directory, tmp_path / "s")
