@@ -1,74 +1,217 @@
-"""Whatever dies, the run ends with bitwise the losses of an undisturbed one."""
+"""Whatever dies, the run ends with bitwise the losses of an undisturbed one, every planned row used exactly once (which
+the job itself checks), and one line says what died."""
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
+import torch
+from ray.cluster_utils import Cluster
+from safetensors.torch import load_file, save_file
 
 from tests.cluster.tiny_jobs import (
     STEPS,
     await_step,
     finish,
-    kill_actor,
-    kill_tree,
     losses,
+    ray_process,
     start,
     tiny_config,
     tiny_root,
 )
+from wmtp_ray.models.value_model import KIND
+from wmtp_ray.storage import read_manifest, write_manifest
+from wmtp_ray.training.checkpoint import complete_checkpoints
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
+class Scene:
+    """A cluster of several logical nodes, and a storage root with a critic and an undisturbed run `quiet`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for name in ("RAY_ADDRESS", "RAY_AUTH_MODE"):
+            os.environ.pop(name, None)
+        # Nothing but the driver's own actors runs on the head, so that any other node may go.
+        self.cluster = Cluster(True, head_node_args={"num_cpus": 0})
+        self.node = self.cluster.add_node(num_cpus=4)
+        self.cluster.wait_for_nodes()
+
+    def start(self, job: str, config: Path) -> subprocess.Popen[str]:
+        return start(job, config, self.cluster.address)
+
+    def config(self, name: str, **sections: Any) -> Path:
+        """Without the cache of the other runs, so that critics have to score while they are disturbed."""
+        critic = {"run": "tiny", "window": 3, "cache": f"scores-{name}"}
+        return tiny_config(self.root, "verifiable", name, **({"critic": critic} | sections))
+
+    def run(self, name: str) -> Path:
+        return self.root / "runs" / f"verifiable-{name}"
+
+    def started(self, name: str, step: int, **sections: Any) -> subprocess.Popen[str]:
+        """The run `name`, once it has done `step` steps."""
+        process = self.start("verifiable", self.config(name, **sections))
+        await_step(self.root, f"verifiable-{name}", step, process)
+        return process
+
+    def again(self, name: str) -> str:
+        """What the same command prints."""
+        return finish(self.start("verifiable", self.root / f"verifiable-{name}.yaml"))
+
+    def assert_undisturbed(self, name: str) -> None:
+        disturbed = losses(self.root, f"verifiable-{name}")
+        assert [step for step, _, _ in disturbed] == list(range(1, STEPS + 1))
+        assert disturbed == losses(self.root, "verifiable-quiet")
+
+
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A storage root with a critic and an undisturbed weighted run `quiet`."""
-    root = tiny_root(tmp_path_factory.mktemp("root"))
-    finish(start("critic", tiny_config(root, "critic", "tiny")))
-    finish(start("verifiable", _config(root, "quiet")))
-    return root
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    scene = Scene(tiny_root(tmp_path_factory.mktemp("root")))
+    try:
+        finish(scene.start("critic", tiny_config(scene.root, "critic", "tiny")))
+        finish(scene.start("verifiable", scene.config("quiet")))
+        yield scene
+    finally:
+        scene.cluster.shutdown()
 
 
-def _config(root: Path, name: str) -> Path:
-    """Without the cache of the other runs, so that critics have to score while they are killed."""
-    fresh_cache = {"run": "tiny", "window": 3, "cache": f"scores-{name}"}
-    return tiny_config(root, "verifiable", name, critic=fresh_cache)
+def failed(process: subprocess.Popen[str], timeout: float = 300) -> str:
+    """Wait for a job's bad end and return what it printed."""
+    output, _ = process.communicate(timeout=timeout)
+    assert process.returncode == 1, output
+    assert output.count("error: ") == 1 and "Traceback" not in output, output
+    return output
 
 
-def _same_as_undisturbed(root: Path, name: str) -> None:
-    disturbed = losses(root, f"verifiable-{name}")
-    assert [step for step, _, _ in disturbed] == list(range(1, STEPS + 1))
-    assert disturbed == losses(root, "verifiable-quiet")
+def test_a_killed_train_worker(scene: Scene) -> None:
+    process = scene.started("worker", 5)
+    ray_process("RayTrainWorker").kill()
+    output = finish(process)
+    assert "train worker 0 is gone" in output and "resumed after step" in output
+    scene.assert_undisturbed("worker")
 
 
-def test_a_killed_train_worker(root: Path) -> None:
-    process = start("verifiable", _config(root, "worker"))
-    await_step(root, "verifiable-worker", 5, process)
-    kill_actor(process, "RayTrainWorker")
-    assert "resumed after step" in finish(process)
-    _same_as_undisturbed(root, "worker")
+def test_a_killed_critic(scene: Scene) -> None:
+    process = scene.started("critic", 3)
+    ray_process("CriticActor").kill()
+    output = finish(process)
+    assert output.count("a critic actor died and was started again; its unfinished calls are repeated") == 1
+    scene.assert_undisturbed("critic")
 
 
-def test_a_killed_critic(root: Path) -> None:
-    process = start("verifiable", _config(root, "critic"))
-    await_step(root, "verifiable-critic", 3, process)
-    kill_actor(process, "CriticActor")
+def test_a_slow_critic(scene: Scene) -> None:
+    process = scene.started("slow", 3)
+    critic = ray_process("CriticActor")
+    critic.suspend()
+    time.sleep(4)
+    critic.resume()
     finish(process)
-    _same_as_undisturbed(root, "critic")
+    scene.assert_undisturbed("slow")
+    records = [json.loads(line) for line in (scene.run("slow") / "metrics.jsonl").read_text().splitlines()]
+    assert sum(r.get("score_wait_seconds", 0) for r in records) > 2
 
 
-def test_a_killed_driver_and_the_same_command(root: Path) -> None:
-    config = _config(root, "driver")
-    process = start("verifiable", config)
-    await_step(root, "verifiable-driver", 5, process)
-    kill_tree(process)
-    assert "resumed after step" in finish(start("verifiable", config))
-    _same_as_undisturbed(root, "driver")
+def test_a_killed_read_task(scene: Scene) -> None:
+    process = scene.start("verifiable", scene.config("read"))
+    ray_process("ReadShare").kill()
+    finish(process)
+    scene.assert_undisturbed("read")
 
 
-def test_a_changed_configuration_is_refused(root: Path) -> None:
-    process = start("verifiable", tiny_config(root, "verifiable", "quiet", optimizer={"learning_rate": 0.5}))
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert "optimizer.learning_rate was 0.001, is 0.5" in output
+def test_a_removed_node(scene: Scene) -> None:
+    """All that works is on it: worker, critic, score cache, read tasks. Another one comes after a while."""
+    process = scene.started("node", 5)
+    scene.cluster.remove_node(scene.node, allow_graceful=False)
+    time.sleep(2)
+    scene.node = scene.cluster.add_node(num_cpus=4)
+    assert "train worker 0 is gone" in finish(process)
+    scene.assert_undisturbed("node")
+
+
+def test_a_killed_driver_and_a_truncated_checkpoint(scene: Scene) -> None:
+    process = scene.started("driver", 7)
+    process.kill()
+    process.wait()
+    newest = complete_checkpoints(scene.run("driver") / "checkpoints")[-1]
+    os.truncate(newest / "model.safetensors", 1000)
+    output = scene.again("driver")
+    assert f"passed over a damaged checkpoint: checkpoint {newest}: model.safetensors changed" in output
+    assert "resumed after step" in output
+    scene.assert_undisturbed("driver")
+
+
+def test_a_driver_that_is_asked_to_end(scene: Scene) -> None:
+    process = scene.started("asked", 3)
+    process.send_signal(signal.SIGTERM)
+    output = failed(process)
+    done = losses(scene.root, "verifiable-asked")[-1][0]
+    assert f"was asked to stop and did after step {done} of {STEPS}, which is saved" in output
+    assert complete_checkpoints(scene.run("asked") / "checkpoints")[-1].name == f"step-{done:08d}"
+    assert f"resumed after step {done} of {STEPS}" in scene.again("asked")
+    scene.assert_undisturbed("asked")
+
+
+def test_a_full_disk_during_a_checkpoint(scene: Scene) -> None:
+    """On a file system that holds two checkpoints: the third fails, and goes on when there is room."""
+    checkpoints = scene.run("full") / "checkpoints"
+    one = sum(f.stat().st_size for f in next((scene.run("quiet") / "checkpoints").iterdir()).iterdir())
+    checkpoints.mkdir(parents=True)
+    mounted = [
+        "mount",
+        "-t",
+        "tmpfs",
+        "-o",
+        f"size={int(2.6 * one) // 4096 * 4096}",
+        "tmpfs",
+        str(checkpoints),
+    ]
+    if os.geteuid() != 0 or subprocess.run(mounted, capture_output=True).returncode != 0:
+        pytest.skip("a small file system can only be mounted by root")
+    try:
+        output = failed(scene.start("verifiable", scene.config("full")))
+        assert "cannot save checkpoint" in output and "free space and run the same command" in output
+        whole = [path.name for path in complete_checkpoints(checkpoints)]
+        assert whole == ["step-00000002", "step-00000004"]
+        subprocess.run(["mount", "-o", "remount,size=100M", str(checkpoints)], check=True)
+        assert f"resumed after step 4 of {STEPS}" in scene.again("full")
+        scene.assert_undisturbed("full")
+    finally:
+        subprocess.run(["umount", str(checkpoints)], check=True)
+
+
+def test_a_critic_that_gives_no_numbers(scene: Scene) -> None:
+    export = scene.root / "runs" / "critic-tiny" / "export"
+    broken = shutil.copytree(export, scene.root / "broken")
+    head = load_file(broken / "head.safetensors")
+    save_file({n: torch.full_like(t, float("nan")) for n, t in head.items()}, broken / "head.safetensors")
+    write_manifest(broken, KIND, **(read_manifest(export, KIND).facts | {"fingerprint": "broken"}))
+    output = failed(scene.start("verifiable", scene.config("nan", critic={"path": str(broken)})))
+    assert "the critic's value of sample " in output and "is not finite" in output
+    assert losses_or_none(scene, "nan") == []
+
+
+def test_a_changed_configuration_is_refused(scene: Scene) -> None:
+    changed = scene.config("quiet", optimizer={"learning_rate": 0.5})
+    assert "optimizer.learning_rate was 0.001, is 0.5" in failed(scene.start("verifiable", changed))
+
+
+def losses_or_none(scene: Scene, name: str) -> list[tuple[int, float, float]]:
+    metrics = scene.run(name) / "metrics.jsonl"
+    return losses(scene.root, f"verifiable-{name}") if metrics.exists() else []
+
+
+def test_no_process_of_a_run_outlives_it(scene: Scene) -> None:
+    """The last test: what was killed or stopped above left no worker or critic behind."""
+    titles = [" ".join(p.cmdline()) for p in psutil.Process().children(recursive=True)]
+    assert not [t for t in titles if "RayTrainWorker" in t or "CriticActor" in t]

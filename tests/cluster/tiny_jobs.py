@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +84,10 @@ def tiny_config(root: Path, job: str, name: str, **sections: Any) -> Path:
     return path
 
 
-def start(job: str, config: Path) -> subprocess.Popen[str]:
-    """Start a job in a process group of its own."""
+def start(job: str, config: Path, address: str | None = None) -> subprocess.Popen[str]:
+    """Start a job in a process group of its own, on the Ray cluster at `address` or on one of its own."""
     environment = os.environ | {"PYTHONPATH": str(CHECKOUT), "WMTP_TEST_RUN": "1"}
+    environment |= {"RAY_ADDRESS": address} if address else {}
     command = [sys.executable, str(CHECKOUT / "jobs" / f"{job}.py"), "--config", str(config)]
     return subprocess.Popen(
         command,
@@ -129,13 +130,20 @@ def await_step(root: Path, run: str, step: int, process: subprocess.Popen[str], 
     raise AssertionError(f"{run} did not reach step {step} within {timeout} s")
 
 
-def kill_actor(process: subprocess.Popen[str], title: str) -> int:
-    """SIGKILL one Ray process below `process` whose title contains `title`; returns its pid."""
-    for child in psutil.Process(process.pid).children(recursive=True):
-        if any(title in part for part in child.cmdline()):
-            child.send_signal(signal.SIGKILL)
-            return child.pid
-    raise AssertionError(f"no process {title} below {process.pid}")
+def ray_process(title: str, below: int | None = None, timeout: float = 120) -> psutil.Process:
+    """The first Ray process whose title contains `title`, waited for; below process `below`, else below this one.
+    Titles are read as often as possible, since a task's lasts no longer than the task."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        children = psutil.Process(below).children(recursive=True)
+        listed = time.monotonic()
+        while time.monotonic() < listed + 0.3:
+            for child in children:
+                with suppress(OSError):
+                    if title.encode() in Path(f"/proc/{child.pid}/cmdline").read_bytes():
+                        return child
+            time.sleep(0.001)
+    raise AssertionError(f"no process {title} within {timeout} s")
 
 
 def kill_tree(process: subprocess.Popen[str]) -> None:
