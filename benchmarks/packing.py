@@ -34,8 +34,8 @@ from wmtp_ray.training.collective import Collective
 from wmtp_ray.training.policy_objective import WeightedMTPObjective
 from wmtp_ray.value_weighting.methods import build_method
 
-SAMPLES, PADDED_SAMPLES, MAX_LENGTH = 64, 8, 2048
-VOCABULARY, WIDTH, LAYERS, HEADS, EOS = 4096, 256, 4, 2, 2
+SAMPLES, PADDED_SAMPLES, MAX_LENGTH = 24, 6, 2048
+VOCABULARY, WIDTH, LAYERS, HEADS, EOS = 4096, 128, 3, 2, 2
 REPEATS = 2
 
 

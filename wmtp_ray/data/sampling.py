@@ -40,7 +40,8 @@ class SamplingReport:
     @classmethod
     def from_facts(cls, facts: dict[str, Any]) -> SamplingReport:
         """The inverse of `dataclasses.asdict` through JSON."""
-        return cls(**facts | {"bins": tuple(BinReport(**of_bin) for of_bin in facts["bins"])})
+        bins = tuple(BinReport(**of_bin) for of_bin in facts["bins"])
+        return cls(facts["available"], facts["selected"], facts["outside_bins"], bins)
 
     def line(self) -> str:
         """One line for the log."""
