@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,7 +67,7 @@ CONTROLS = ("uniform", "oracle", "shuffled_oracle")
 REAL = ("critic", "td0", "lambda_return", "lambda_return_shifted")
 """A ranking critic at λ = 0.95 and at λ = 0; a λ-return critic at λ = 0.95, and its weights rotated."""
 SEEDS = (0, 1, 2)
-COMPARED = {"normalize": "mean_one", "eos_weight": "one"}
+COMPARED: dict[str, Any] = {"normalize": "mean_one", "eos_weight": "one"}
 
 
 @dataclass(frozen=True)

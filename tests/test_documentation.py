@@ -25,7 +25,7 @@ def commands() -> list[tuple[str, str, str]]:
     texts = [(page.name, block) for page in PAGES for block in FENCE.findall(page.read_text("utf-8"))]
     texts += [(f"jobs/{path.name}", path.read_text("utf-8")) for path in sorted(ROOT.glob("jobs/*.py"))]
     return [
-        (where, *found.groups())
+        (where, found[1], found[2])
         for where, text in texts
         for found in JOB.finditer(text.replace("\\\n", " "))
         if ".yaml" in found[2] and "..." not in found[2]

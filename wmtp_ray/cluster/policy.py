@@ -48,7 +48,7 @@ class PolicySide:
             config.model, seed=config.seed, cache_dir=config.storage.root / "models"
         )
         eos = eos_id(load_tokenizer(model.source))
-        objectives = {critic_objective(directory) for directory in directories} or {"ranking"}
+        objectives: set[CriticObjectiveKind] = {critic_objective(d) for d in directories} or {"ranking"}
         if len(objectives) > 1:
             raise ConfigError(
                 f"the critics of the folds were trained for {sorted(objectives)}; train them alike"

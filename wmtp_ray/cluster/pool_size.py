@@ -61,7 +61,8 @@ class ActorGroup:
     def retire(self, name: str) -> None:
         """End one actor, keeping count of what it did."""
         actor = self.actors.pop(name)
-        self.retired_forwards += ray.get(actor.forwards.remote())
+        forwards: int = ray.get(actor.forwards.remote())
+        self.retired_forwards += forwards
         ray.kill(actor)
 
     def has_room(self) -> bool:

@@ -52,7 +52,7 @@ class CriticWeighting(WeightingBase):
 class ControlWeighting(CriticWeighting):
     """The critic's weights without the insight; see `wmtp_ray.value_weighting.methods`."""
 
-    method: Literal[  # pyright: ignore[reportIncompatibleVariableOverride]
+    method: Literal[  # pyright: ignore[reportIncompatibleVariableOverride, reportGeneralTypeIssues]
         "circular_shift",
         "class_position_matched",
         "shuffled",

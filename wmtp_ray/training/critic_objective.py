@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,7 +57,7 @@ class RankingObjective:
     pair; `evaluate` keeps the true labels.
     """
 
-    needs: ClassVar[frozenset[Need]] = frozenset()
+    needs: frozenset[Need] = frozenset()
 
     def __init__(self, model: ValueModel, device: torch.device, shuffle_seed: int | None = None) -> None:
         self.model = model

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from wmtp_ray.config.weighting import WeightingBase
 from wmtp_ray.data.batch import IGNORED_LABEL
-from wmtp_ray.losses import align_weights, mtp_targets
+from wmtp_ray.losses import WeightAlignment, align_weights, mtp_targets
 from wmtp_ray.training.batch import MicroBatch
 from wmtp_ray.training.weight_report import WeightReport
 from wmtp_ray.value_weighting import with_eos_weight_one
@@ -34,7 +34,8 @@ class HeadWeights:
         eos_token_id: int,
     ) -> None:
         self._micro_batch, self._batch = micro_batch, micro_batch.batch
-        self._method, self._alignment = method, weighting.alignment
+        self._method = method
+        self._alignment: WeightAlignment = weighting.alignment
         self._eos = eos_token_id
         self._eos_one = weighting.eos_weight == "one"
         self._heads = range(1, num_heads + 1)

@@ -212,7 +212,7 @@ class WeightedMTPObjective:
         )
         return sum(map(self._counts, targets))
 
-    def _counts(self, targets_K: list[float]) -> bool:
+    def _counts(self, targets_K: Sequence[float]) -> bool:
         coefficients = self._loss.head_coefficients or [1.0] * len(targets_K)
         return any(n > 0 and c > 0 for n, c in zip(targets_K, coefficients, strict=True))
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from wmtp_ray.config.weighting import CriticObjectiveKind, CriticWeighting
 from wmtp_ray.data.segments import per_sample
 from wmtp_ray.training.batch import MicroBatch, Need
-from wmtp_ray.value_weighting.advantage import compute_gae_advantage
+from wmtp_ray.value_weighting.advantage import FirstToken, compute_gae_advantage
 from wmtp_ray.value_weighting.ema import AdvantageEMA, AdvantageSums
 from wmtp_ray.value_weighting.methods.method import Total, WeightingMethod
 from wmtp_ray.value_weighting.weights import build_weights
@@ -34,7 +34,9 @@ class CriticAdvantage(WeightingMethod):
     ) -> None:
         self.config = config
         self.bounds = (config.min_weight, config.max_weight)
-        self._first_token = config.first_token or ("zero" if critic == "ranking" else "prompt_value")
+        self._first_token: FirstToken = config.first_token or (
+            "zero" if critic == "ranking" else "prompt_value"
+        )
         self.emas = [AdvantageEMA(config.ema_momentum, config.ema_warmup_steps) for _ in range(folds)]
 
     def step(self, mine: Sequence[MicroBatch], total: Total) -> list[Tensor]:
