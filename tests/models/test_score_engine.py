@@ -31,7 +31,7 @@ def critic(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> EngineSettin
     """An exported linear critic on the tiny model."""
     directory = tmp_path_factory.mktemp("critic")
     trained(tiny, head="linear").save(directory, {})
-    fingerprint = read_manifest(directory, KIND).facts["fingerprint"]
+    fingerprint = read_manifest(directory, KIND).fingerprint
     return EngineSettings("values", directory, fingerprint, directory.parent / "models")
 
 

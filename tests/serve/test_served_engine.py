@@ -20,9 +20,7 @@ CPU = torch.device("cpu")
 
 def test_the_service_gives_the_values_of_the_pool(url: str, root: Path) -> None:
     directory = root / "runs" / "critic-quickstart" / "export"
-    own = EngineSettings(
-        "values", directory, read_manifest(directory, KIND).facts["fingerprint"], root / "models"
-    )
+    own = EngineSettings("values", directory, read_manifest(directory, KIND).fingerprint, root / "models")
     batch, _ = packed_and_padded(49152)
     served = load_engine(replace(own, backend="serve", url=url), CPU, 1)
     for found, wanted in zip(served.score(batch), load_engine(own, CPU, 1).score(batch), strict=True):

@@ -75,7 +75,7 @@ class ScorerUse:
             EngineSettings(
                 scored="values",
                 directory=directory,
-                fingerprint=read_manifest(directory, KIND).facts["fingerprint"],
+                fingerprint=read_manifest(directory, KIND).fingerprint,
                 models=self.models,
                 backend=self.pool.backend,
                 url=self.pool.url,
