@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,11 +24,14 @@ from tests.tiny import save_tiny_model
 from wmtp_ray.config import LoRAConfig
 from wmtp_ray.config.evaluate import EvaluateJobConfig
 from wmtp_ray.config.load import validate
+from wmtp_ray.config.model import ValueModelConfig
 from wmtp_ray.data.records import Case, Problem, Solution, Tests
 from wmtp_ray.data.writer import write_store
 from wmtp_ray.errors import ConfigError
+from wmtp_ray.evaluation.outcome import read_outcome, read_reranked
 from wmtp_ray.evaluation.samples import JudgedSample, read_samples
 from wmtp_ray.models import MTPPolicy, load_tokenizer, tokenizer_fingerprint
+from wmtp_ray.models.value_model import ValueModel
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -40,9 +46,11 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(CHECKOUT)}
 
 
-def evaluate(config: Path) -> subprocess.CompletedProcess[str]:
+def evaluate(config: Path, *more: str) -> subprocess.CompletedProcess[str]:
     """Run the job to its end."""
-    return subprocess.run(command(config), env=environment(), capture_output=True, text=True, timeout=500)
+    return subprocess.run(
+        [*command(config), *more], env=environment(), capture_output=True, text=True, timeout=500
+    )
 
 
 def content(root: Path, **sections: Any) -> dict[str, Any]:
@@ -63,6 +71,40 @@ def content(root: Path, **sections: Any) -> dict[str, Any]:
         "engine": {"dtype": "float32", "max_length": 512},
     }
     return base | sections
+
+
+LONG: dict[str, Any] = {
+    "decoding": {"samples_per_problem": 8, "k": [1], "temperature": 1.0, "max_tokens": 200},
+    "benchmarks": [{"kind": "humaneval", "limit": 8}],
+}
+"""Sections of an evaluation that lasts long enough to be disturbed."""
+
+
+def started(root: Path, name: str, sections: dict[str, Any]) -> tuple[subprocess.Popen[bytes], Path]:
+    """A running evaluation and its samples; its output goes to `<name>.log`."""
+    config = root / f"{name}.yaml"
+    config.write_text(yaml.safe_dump(content(root, name=name, **sections)))
+    with (root / f"{name}.log").open("w") as output:
+        job = subprocess.Popen(command(config), env=environment(), stdout=output, stderr=subprocess.STDOUT)
+    return job, root / "runs" / f"evaluate-{name}" / "samples.jsonl"
+
+
+def wait_for(job: subprocess.Popen[bytes], output: Path, happened: Callable[[], object]) -> None:
+    """Returns once something happened; fails with the job's output if it ends before, or after five minutes."""
+    deadline = time.monotonic() + 300
+    while not happened():
+        assert job.poll() is None and time.monotonic() < deadline, output.read_text()
+        time.sleep(0.05)
+
+
+def engines_of(job: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """The living processes of the job's sampling engines."""
+    found = []
+    for process in psutil.Process(job.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if "ray::SamplerActor" in "".join(process.cmdline()):
+                found.append(process)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -124,27 +166,65 @@ def test_models_are_sampled_judged_and_compared_and_a_killed_evaluation_goes_on(
 
 
 @pytest.mark.slow
-def test_a_killed_engine_is_replaced_and_asked_for_what_is_missing(root: Path) -> None:
-    config = root / "killed.yaml"
-    decoding = {"samples_per_problem": 8, "k": [1], "temperature": 1.0, "max_tokens": 200}
-    sections = {"name": "killed", "decoding": decoding, "benchmarks": [{"kind": "humaneval", "limit": 8}]}
-    config.write_text(yaml.safe_dump(content(root, **sections)))
-    log = root / "runs" / "evaluate-killed" / "samples.jsonl"
-    with (root / "killed.log").open("w") as output:
-        job = subprocess.Popen(command(config), env=environment(), stdout=output, stderr=subprocess.STDOUT)
-    deadline = time.monotonic() + 300
-    while not (log.exists() and log.read_text()):
-        assert job.poll() is None and time.monotonic() < deadline, (root / "killed.log").read_text()
-        time.sleep(0.05)
-    [engine] = [
-        p
-        for p in psutil.Process(job.pid).children(recursive=True)
-        if "ray::SamplerActor" in "".join(p.cmdline())
-    ]
-    engine.kill()
-    assert job.wait(400) == 0, (root / "killed.log").read_text()
+def test_an_engine_that_is_killed_or_fails_inside_a_living_actor_is_replaced(root: Path) -> None:
+    """The first engine is killed; the second fails at the adapter, whose file is damaged by then and whole again when
+    the third one loads. Each is asked for what is missing only."""
+    weights = root / "adapter" / "adapter_model.safetensors"
+    whole = weights.read_bytes()
+    job, log = started(root, "disturbed", LONG)
+    output = root / "disturbed.log"
+    try:
+        wait_for(job, output, lambda: log.exists() and log.read_text())
+        first = engines_of(job)
+        weights.write_bytes(b"damaged")
+        first.pop().kill()
+        wait_for(job, output, lambda: engines_of(job))
+        second = engines_of(job).pop()
+        wait_for(job, output, lambda: not second.is_running())
+        assert {s.model for s in read_samples(log)} == {"base"}, "the engine failed at the adapter"
+    finally:
+        weights.write_bytes(whole)
+    assert job.wait(400) == 0, output.read_text()
     samples = list(read_samples(log))
     assert len(samples) == len({s.key for s in samples}) == 2 * 8 * 8
+
+
+@pytest.mark.slow
+def test_a_killed_evaluation_goes_on_and_is_reranked_afterwards(root: Path) -> None:
+    sections = LONG | {"decoding": LONG["decoding"] | {"temperature": [0.6, 1.0], "max_tokens": 100}}
+    job, log = started(root, "resumed", sections)
+    wait_for(job, root / "resumed.log", lambda: log.exists() and log.read_text())
+    job.send_signal(signal.SIGKILL)
+    job.wait()
+    before = list(read_samples(log))
+    done = evaluate(root / "resumed.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    samples = list(read_samples(log))
+    assert 0 < len(before) < len(samples) == len({s.key for s in samples}) == 2 * 2 * 8 * 8
+    assert samples[: len(before)] == before and f"{len(before)} are there" in done.stdout
+    rows = list(csv.DictReader((log.parent / "results.csv").open()))
+    assert [(r["model"], r["minus"], r["temperature"]) for r in rows] == [
+        *[("base", "", "0.6"), ("new", "", "0.6"), ("base", "", "1.0"), ("new", "", "1.0")],
+        *[("new", "base", "0.6"), ("new", "base", "1.0")],
+    ]
+
+    config = ValueModelConfig(name=str(root / "model"), train="head", head="linear")
+    ValueModel.from_pretrained(config).save(root / "runs" / "critic-tiny" / "export", {})
+    ranked = evaluate(root / "resumed.yaml", "--rerank", "tiny")
+    assert ranked.returncode == 0, ranked.stdout + ranked.stderr
+    assert "is finished" in ranked.stdout and "chosen at random" in ranked.stdout
+    chosen = read_reranked(log.parent)
+    assert [(r.model, r.temperature, r.samples_per_problem) for r in chosen] == [
+        *[("base", 0.6, 8), ("new", 0.6, 8), ("base", 1.0, 8), ("new", 1.0, 8)]
+    ]
+    table, _ = read_outcome(log.parent)
+    for r, row in zip(chosen, table.rows, strict=True):
+        assert asdict(r.solved["random"]) == pytest.approx(asdict(row.pass_at_k[1]), abs=1e-12)
+    assert all(r.solved["critic"] == r.solved["random"] for r in chosen), (
+        "an untrained critic values all alike"
+    )
+    assert "<h2>Best of n</h2>" in (log.parent / "report.html").read_text()
+    assert list(read_samples(log)) == samples
 
 
 @pytest.mark.parametrize(
