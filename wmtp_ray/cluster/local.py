@@ -48,6 +48,7 @@ def local_ray(dashboard_port: int, logical_cpus: int) -> Iterator[str]:
         "--dashboard-host=127.0.0.1",
         f"--dashboard-port={dashboard_port}",
         "--dashboard-agent-listen-port=0",
+        f"--temp-dir={_own_directory(dashboard_port)}",
         f"--num-cpus={logical_cpus}",
         "--disable-usage-stats",
     ]
@@ -60,6 +61,12 @@ def local_ray(dashboard_port: int, logical_cpus: int) -> Iterator[str]:
     finally:
         _end(head)
         log.unlink(missing_ok=True)
+
+
+def _own_directory(dashboard_port: int) -> Path:
+    """Where this head keeps its sessions. Ray tells a submitted job the address of the cluster that was started last
+    below the same directory, so heads that share one send their jobs to each other."""
+    return Path(tempfile.gettempdir(), f"wmtp-ray-{os.getuid()}-{dashboard_port}")
 
 
 def _ray_command() -> list[str]:
