@@ -51,8 +51,8 @@ def mtp_targets(
 
         segment  0  0  0  0 | 1  1  1
         labels   .  .  a  b | .  c  d
-        target   a  b  .  . | d  .  .       state alignment drops a, whose t+1 is still prompt:  .  b  .  . |
-        d  .  .
+        target   a  b  .  . | d  .  .
+        state    .  b  .  . | d  .  .       a is dropped: t+1 is still prompt there
     """
     if k < 1:
         raise ConfigError(f"head k is {k}; heads count from 1")

@@ -5,8 +5,8 @@ On disk it is whole and checked, except for the frozen backbone, which is named 
 ```
 <directory>/  value_model.json        settings, fingerprints of backbone and tokenizer, training config
               head.safetensors        the value head, float32
-              backbone.safetensors    what was trained of the backbone: adapters, or all weights; absent for
-              head only manifest.json           written last
+              backbone.safetensors    what was trained of the backbone: adapters, or all weights; absent for head only
+              manifest.json           written last
 ```
 """
 

@@ -59,9 +59,8 @@ def compute_gae_advantage(
 
     No Python loop over tokens or rows. On a CPU the check for non-finite values is one sum over the result.
     On an accelerator nothing waits for the device: instead of raising, the result is NaN exactly at the
-        tokens whose δ is not
-    finite (not at their neighbours), and `AdvantageSums.of` or `build_weights`, which read the result anyway,
-    refuse it by name.
+    tokens whose δ is not finite (not at their neighbours), and `AdvantageSums.of` or `build_weights`, which
+    read the result anyway, refuse it by name.
 
     Example (γ=1, λ=.95, one prompt token): V = [.5 | .7 .9 .2] gives δ = [.2 .2 −.7] and
     A = [.2 + .95·(−.465), .2 + .95·(−.7), −.7] = [−.24175, −.465, −.7].
