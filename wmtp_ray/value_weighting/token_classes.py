@@ -40,8 +40,7 @@ _WINDOW = 16
 
 
 def token_pieces(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
-    """The text that each token adds to the text before it; "" for a token that ends inside a character, whose
-    text the next one brings.
+    """The text that each token adds to the text before it; a character that several tokens share is the last one's.
 
     Example: the tokens of "x = é", the last character cut in two: ["x", " =", " ", "", "é"].
     """
@@ -51,10 +50,8 @@ def token_pieces(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str
         before, after = (
             str(tokenizer.decode(ids[start:end], clean_up_tokenization_spaces=False)) for end in (i, i + 1)
         )
-        if after.endswith("�"):
-            pieces.append("")
-        else:
-            pieces.append(after[len(before.rstrip("�")) :])
+        whole = after.rstrip("�") if after.endswith("�") else after
+        pieces.append(whole[len(before.rstrip("�")) :])
     return pieces
 
 
