@@ -11,7 +11,7 @@ import numpy as np
 import ray
 import torch
 
-from wmtp_ray.cluster.actor_answers import answer
+from actors.answers import answer
 from wmtp_ray.data.batch import PackedBatch
 from wmtp_ray.models.score_engine import EngineSettings, ScoreEngine, load_engine
 from wmtp_ray.models.scorer import score_keys

@@ -23,13 +23,13 @@ from wmtp_ray.config.data import PlanConfig, SamplingConfig
 from wmtp_ray.config.weighting import LossConfig, UniformWeighting
 from wmtp_ray.data.batch import IGNORED_LABEL, PackedBatch, pack
 from wmtp_ray.data.index import ProblemIndex
+from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.plan import plan_selection
 from wmtp_ray.data.planned import PlannedMicroBatch, PlannedStep
 from wmtp_ray.data.prompt import TokenizedSample
 from wmtp_ray.data.sampling import select
 from wmtp_ray.models.policy import MTPPolicy
 from wmtp_ray.models.quiet import quiet_transformers
-from wmtp_ray.training.batch import MicroBatch
 from wmtp_ray.training.collective import Collective
 from wmtp_ray.training.policy_objective import WeightedMTPObjective
 from wmtp_ray.value_weighting.methods import build_method

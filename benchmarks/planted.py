@@ -42,6 +42,7 @@ from wmtp_ray.config.weighting import (
 )
 from wmtp_ray.data.keyed import keyed_order
 from wmtp_ray.data.loading import load_micro_batch
+from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.plan import Plan, make_plan
 from wmtp_ray.data.prompt import eos_id
 from wmtp_ray.data.segments import map_responses
@@ -53,7 +54,6 @@ from wmtp_ray.models.policy import MTPPolicy
 from wmtp_ray.models.scorer import join_values, score
 from wmtp_ray.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 from wmtp_ray.models.value_model import ValueModel
-from wmtp_ray.training.batch import MicroBatch
 from wmtp_ray.training.collective import Collective
 from wmtp_ray.training.critic_objective import LambdaReturnObjective, RankingObjective
 from wmtp_ray.training.objective import Objective

@@ -24,13 +24,13 @@ from benchmarks.gae import fastest
 from wmtp_ray.config import LoRAConfig, ValueModelConfig
 from wmtp_ray.config.weighting import CriticWeighting, LossConfig
 from wmtp_ray.data.batch import PackedBatch, pack
+from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.planned import PlannedMicroBatch, PlannedStep
 from wmtp_ray.data.prompt import TokenizedSample
 from wmtp_ray.models.policy import MTPPolicy
 from wmtp_ray.models.quiet import quiet_transformers
 from wmtp_ray.models.scorer import join_values, score
 from wmtp_ray.models.value_model import ValueModel
-from wmtp_ray.training.batch import MicroBatch
 from wmtp_ray.training.collective import Collective
 from wmtp_ray.training.policy_objective import WeightedMTPObjective
 from wmtp_ray.value_weighting.methods import build_method

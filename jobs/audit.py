@@ -28,6 +28,7 @@ from wmtp_ray.config.audit import AuditJobConfig
 from wmtp_ray.config.command import Flags, run_command
 from wmtp_ray.config.weighting import CriticPoolConfig, CriticWeighting
 from wmtp_ray.data.loading import load_micro_batch
+from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.plan import make_plan
 from wmtp_ray.data.prompt import eos_id
 from wmtp_ray.data.segments import segments_of
@@ -39,7 +40,6 @@ from wmtp_ray.models.scorer import join_values, score_keys
 from wmtp_ray.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 from wmtp_ray.storage.manifest import write_bytes_atomically
 from wmtp_ray.storage.runs import run_path
-from wmtp_ray.training.batch import MicroBatch
 from wmtp_ray.value_weighting.audit import (
     AuditedTokens,
     Setting,

@@ -19,10 +19,10 @@ from wmtp_ray.cluster.job import run_training_job
 from wmtp_ray.config import CriticJobConfig
 from wmtp_ray.config.command import Flags, run_command
 from wmtp_ray.config.critic import LambdaReturnConfig, fold_runs
+from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.plan import Plan
 from wmtp_ray.models.value_model import ValueModel
 from wmtp_ray.storage.runs import RunDirectory, run_path
-from wmtp_ray.training.batch import MicroBatch
 from wmtp_ray.training.critic_objective import LambdaReturnObjective, RankingObjective
 
 

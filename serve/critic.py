@@ -16,10 +16,10 @@ from serve.pieces import backend_of
 from wmtp_ray.client.wire import CriticIdentity
 from wmtp_ray.config.serve import ServedCriticConfig
 from wmtp_ray.data.batch import pack
-from wmtp_ray.data.prompt import TokenizedSample, tokenize_sample
+from wmtp_ray.data.prompt import TokenizedSample, pad_token_id, tokenize_sample
 from wmtp_ray.errors import ConfigError, StorageError
 from wmtp_ray.models.scorer import score
-from wmtp_ray.models.tokenizer import load_tokenizer, pad_token_id
+from wmtp_ray.models.tokenizer import load_tokenizer
 from wmtp_ray.models.value_model import KIND, ValueModel, read_card
 from wmtp_ray.storage import read_manifest
 from wmtp_ray.storage.runs import run_path

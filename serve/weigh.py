@@ -12,10 +12,9 @@ from serve.problems import unusable
 from wmtp_ray.client.wire import Options, WhiteningStatistics
 from wmtp_ray.config.weighting import CriticWeighting
 from wmtp_ray.data.batch import PackedBatch, pack
-from wmtp_ray.data.prompt import TokenizedSample, eos_id
+from wmtp_ray.data.prompt import TokenizedSample, eos_id, pad_token_id
 from wmtp_ray.errors import ConfigError, DataError
 from wmtp_ray.models.scorer import join_values
-from wmtp_ray.models.tokenizer import pad_token_id
 from wmtp_ray.value_weighting import (
     build_weights,
     compute_gae_advantage,

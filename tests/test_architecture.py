@@ -21,6 +21,13 @@ LIBRARY = ("wmtp_ray", "actors", "jobs", "serve")
 FOLDERS = (*LIBRARY, "benchmarks", "tests")
 # Rooms that may import ray; the others may not import these rooms either, or they would import ray with them.
 RAY_ROOMS = ("wmtp_ray.cluster", "actors", "jobs", "serve")
+# From the ground up: a room imports from those before it only.
+FLOORS = (
+    *("errors", "config", "storage", "data", "client", "value_weighting", "losses", "models", "training"),
+    *("evaluation", "actors", "cluster"),
+)
+# The mini problems label their programs by running them in the sandbox.
+MAY_REACH_UP = {"wmtp_ray/data/sources/mini/labelling.py": "evaluation"}
 SILENT_NAMES = {"util", "utils", "helper", "helpers", "common", "misc", "manager", "managers", "base_utils"}
 
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
@@ -72,6 +79,25 @@ def test_the_library_computes_without_ray() -> None:
         if any(inside(module, room) for room in ("ray", *RAY_ROOMS))
     ]
     assert not found, "only wmtp_ray/cluster, actors, jobs and serve may know ray:\n" + "\n".join(found)
+
+
+def room_of(dotted: str) -> str:
+    """`wmtp_ray.data.plan` -> `data`, `actors.critic` -> `actors`."""
+    return dotted.removeprefix("wmtp_ray.").split(".")[0]
+
+
+def test_no_room_imports_from_a_higher_one() -> None:
+    found = []
+    for path in SOURCES:
+        own = room_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
+        if own not in FLOORS:
+            continue
+        for line, module in imported(path):
+            other = room_of(module)
+            above = other in FLOORS and FLOORS.index(other) > FLOORS.index(own)
+            if above and MAY_REACH_UP.get(shown(path)) != other:
+                found.append(f"{shown(path)}:{line} imports {module}")
+    assert not found, f"arrows run one way, {' < '.join(FLOORS)}:\n" + "\n".join(found)
 
 
 def test_the_library_needs_neither_tests_nor_benchmarks() -> None:

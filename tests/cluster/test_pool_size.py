@@ -21,10 +21,10 @@ from wmtp_ray.cluster.score_ahead import ScoreAhead
 from wmtp_ray.cluster.scoring import NAMESPACE, ScorePool, ScorerUse
 from wmtp_ray.config.weighting import CriticPoolConfig
 from wmtp_ray.data.batch import pack
+from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.planned import PlannedMicroBatch
 from wmtp_ray.models.score_engine import load_engine
 from wmtp_ray.models.scorer import join_values
-from wmtp_ray.training.batch import MicroBatch
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.plan import PlannedStep
 from wmtp_ray.models.policy import MTPPolicy
-from wmtp_ray.training.batch import MicroBatch
 from wmtp_ray.training.collective import Collective
 from wmtp_ray.training.objective import Metrics
 from wmtp_ray.training.policy_objective import WeightedMTPObjective

@@ -19,6 +19,7 @@ from wmtp_ray.config.data import PlanConfig, SamplingConfig
 from wmtp_ray.config.weighting import CriticWeighting, LossConfig, WeightingBase
 from wmtp_ray.data.batch import PackedBatch
 from wmtp_ray.data.loading import load_micro_batch
+from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.plan import Plan, PlannedStep, make_plan
 from wmtp_ray.data.prompt import eos_id
 from wmtp_ray.data.store import SolutionStore
@@ -26,7 +27,6 @@ from wmtp_ray.models.policy import MTPPolicy
 from wmtp_ray.models.scorer import join_values, score
 from wmtp_ray.models.tokenizer import load_tokenizer
 from wmtp_ray.models.value_model import ValueModel
-from wmtp_ray.training.batch import MicroBatch
 from wmtp_ray.training.critic_objective import RankingObjective
 from wmtp_ray.training.feed import FeedUse
 from wmtp_ray.training.policy_objective import WeightedMTPObjective

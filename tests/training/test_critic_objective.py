@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from tests.training.scenes import Scene, micro_batches, sample_alone
+from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.plan import PlannedStep
 from wmtp_ray.losses import pairwise_ranking_loss
 from wmtp_ray.models.value_model import ValueModel
-from wmtp_ray.training.batch import MicroBatch
 from wmtp_ray.training.collective import Collective
 from wmtp_ray.training.critic_objective import RankingObjective
 from wmtp_ray.training.objective import Metrics

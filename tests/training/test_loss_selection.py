@@ -13,12 +13,12 @@ from torch import Tensor
 from tests.training.policy_steps import ALONE, assert_same_gradients, run_step, take_gradients
 from tests.training.scenes import Scene, micro_batches
 from wmtp_ray.config.weighting import LossConfig, Rho1Weighting
+from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.plan import PlannedStep
 from wmtp_ray.data.prompt import eos_id
 from wmtp_ray.losses import compute_mtp_ce_loss, mtp_targets, per_head
 from wmtp_ray.models.policy import MTPPolicy
 from wmtp_ray.models.scorer import join_losses
-from wmtp_ray.training.batch import MicroBatch
 from wmtp_ray.value_weighting import rho1_weights
 from wmtp_ray.value_weighting.rho1 import kept_targets
 

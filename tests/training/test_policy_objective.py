@@ -13,10 +13,10 @@ from tests.training.runs import assert_same_metrics
 from tests.training.scenes import Scene, Values, micro_batches, sample_alone
 from wmtp_ray.config.weighting import CriticWeighting, LossConfig, UniformWeighting, WeightingBase
 from wmtp_ray.data.batch import PackedBatch
+from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.prompt import eos_id
 from wmtp_ray.losses import compute_mtp_ce_loss, mtp_targets
 from wmtp_ray.models.policy import MTPPolicy
-from wmtp_ray.training.batch import MicroBatch
 from wmtp_ray.value_weighting import compute_gae_advantage
 
 

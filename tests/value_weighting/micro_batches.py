@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from wmtp_ray.data.batch import pack
+from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.planned import PlannedMicroBatch
 from wmtp_ray.data.prompt import TokenizedSample
 from wmtp_ray.models.scorer import join_losses, join_values
-from wmtp_ray.training.batch import MicroBatch
 
 EOS = 2
 Layout = list[list[list[int]]]

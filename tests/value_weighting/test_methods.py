@@ -25,7 +25,7 @@ from tests.value_weighting.micro_batches import (
     steps,
 )
 from wmtp_ray.config.weighting import ControlWeighting, CriticWeighting, UniformWeighting, WeightingBase
-from wmtp_ray.training.batch import MicroBatch
+from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.value_weighting import compute_gae_advantage
 from wmtp_ray.value_weighting.methods import WeightingMethod, build_method
 from wmtp_ray.value_weighting.methods.critic import CriticAdvantage

@@ -31,8 +31,8 @@ from wmtp_ray.client.wire import (
     ValuesRequest,
 )
 from wmtp_ray.data.batch import PackedBatch
+from wmtp_ray.data.segments import segments_of
 from wmtp_ray.errors import ConfigError, InfraError, WMTPError
-from wmtp_ray.models.scorer import segments_of
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})

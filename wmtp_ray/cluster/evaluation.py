@@ -16,9 +16,9 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError
 
+from actors.answers import answer
 from actors.sampler import EngineSettings, SamplerActor
 from actors.verifier import VerifierActor
-from wmtp_ray.cluster.actor_answers import answer
 from wmtp_ray.config.evaluate import EngineConfig, JudgeConfig
 from wmtp_ray.errors import InfraError
 from wmtp_ray.evaluation.benchmarks import Task

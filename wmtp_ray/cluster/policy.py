@@ -19,6 +19,7 @@ from wmtp_ray.config.weighting import (
     ScorePoolConfig,
     WeightingBase,
 )
+from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.prompt import eos_id
 from wmtp_ray.data.segments import segments_of
 from wmtp_ray.errors import ConfigError
@@ -27,7 +28,6 @@ from wmtp_ray.models.tokenizer import load_tokenizer
 from wmtp_ray.models.value_model import read_card
 from wmtp_ray.storage import write_manifest
 from wmtp_ray.storage.runs import RunDirectory, run_path
-from wmtp_ray.training.batch import MicroBatch
 from wmtp_ray.training.policy_objective import WeightedMTPObjective
 from wmtp_ray.value_weighting.methods import build_method
 

@@ -30,7 +30,7 @@ from ray.data.block import BlockMetadata
 from rich.console import Console
 from transformers import PreTrainedTokenizerBase
 
-from wmtp_ray.cluster.actor_answers import own_errors
+from actors.answers import own_errors
 from wmtp_ray.cluster.stream import configure_streams
 from wmtp_ray.config.prepare import PrepareJobConfig
 from wmtp_ray.data.counts import StoreCounts

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import ray
 
+from actors.answers import answer
 from actors.critic import BatchScores
-from wmtp_ray.cluster.actor_answers import answer
 from wmtp_ray.cluster.policy import critic_directories
 from wmtp_ray.cluster.scoring import NAMESPACE, ScorePool, ScorerUse
 from wmtp_ray.config.evaluate import RerankConfig
+from wmtp_ray.data.prompt import pad_token_id
 from wmtp_ray.evaluation.rerank import Answer, batches_of, mean_value, tokenize_answers
 from wmtp_ray.evaluation.samples import SampleKey
 from wmtp_ray.models.resolve import resolve_model
-from wmtp_ray.models.tokenizer import load_tokenizer, pad_token_id, tokenizer_fingerprint
+from wmtp_ray.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 from wmtp_ray.models.value_model import read_card
 
 

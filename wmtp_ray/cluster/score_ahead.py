@@ -15,19 +15,19 @@ import ray
 import torch
 from ray.exceptions import RayActorError, RayError
 
+from actors.answers import answer
 from actors.board import WorkerLoad
 from actors.critic import BatchScores
-from wmtp_ray.cluster.actor_answers import answer
 from wmtp_ray.cluster.scoring import NAMESPACE, ScoreAccess
 from wmtp_ray.data.batch import PackedBatch
 from wmtp_ray.data.folds import row_folds
+from wmtp_ray.data.micro_batch import MicroBatch, Need
 from wmtp_ray.data.prompt import eos_id
 from wmtp_ray.data.segments import take_samples
 from wmtp_ray.data.store import SolutionStore
 from wmtp_ray.errors import InfraError
 from wmtp_ray.models.scorer import join_losses, join_values
 from wmtp_ray.models.tokenizer import load_tokenizer
-from wmtp_ray.training.batch import MicroBatch, Need
 from wmtp_ray.value_weighting.token_classes import token_cells
 
 

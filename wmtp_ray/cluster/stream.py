@@ -18,13 +18,13 @@ from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 from transformers import PreTrainedTokenizerBase
 
-from wmtp_ray.cluster.actor_answers import own_errors
+from actors.answers import own_errors
 from wmtp_ray.config.run import ClusterConfig
 from wmtp_ray.data.loading import load_micro_batch
+from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.plan import Plan, PlannedMicroBatch
 from wmtp_ray.data.store import SolutionStore
 from wmtp_ray.models.tokenizer import load_tokenizer
-from wmtp_ray.training.batch import MicroBatch
 
 Share = tuple[int, list[tuple[int, PlannedMicroBatch]]]
 """A step and one rank's micro-batches of it, by number."""

@@ -18,10 +18,10 @@ from wmtp_ray.cluster.score_ahead import ScoreAhead
 from wmtp_ray.cluster.scoring import ScoreAccess
 from wmtp_ray.cluster.stream import PlanStream, configure_streams
 from wmtp_ray.config.run import ClusterConfig, TrackingConfig
+from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.plan import Plan
 from wmtp_ray.errors import InfraError
 from wmtp_ray.storage.runs import RunDirectory
-from wmtp_ray.training.batch import MicroBatch
 from wmtp_ray.training.checkpoint import load_step
 from wmtp_ray.training.collective import Collective
 from wmtp_ray.training.feed import FeedUse

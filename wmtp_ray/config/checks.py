@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from wmtp_ray.config.weighting import CriticWeighting, Rho1Weighting
-
-if TYPE_CHECKING:
-    from wmtp_ray.config.jobs import DataConfig, PolicyJobConfig, TrainingJobConfig
+from wmtp_ray.config.data import DataConfig, PlanConfig
+from wmtp_ray.config.model import PolicyConfig
+from wmtp_ray.config.run import ClusterConfig
+from wmtp_ray.config.weighting import (
+    CriticPoolConfig,
+    CriticWeighting,
+    LossConfig,
+    ReferencePoolConfig,
+    Rho1Weighting,
+    WeightingConfig,
+)
 
 
 def held_out(data: DataConfig) -> None:
@@ -31,9 +37,9 @@ def curriculum_is_reached(data: DataConfig) -> None:
             )
 
 
-def workers_have_work(job: TrainingJobConfig) -> None:
+def workers_have_work(cluster: ClusterConfig, plan: PlanConfig) -> None:
     """No train worker would be idle in every step, and a range of workers is one."""
-    (fewest, workers), micro_batches = job.cluster.worker_range, job.data.plan.micro_batches_per_step
+    (fewest, workers), micro_batches = cluster.worker_range, plan.micro_batches_per_step
     if fewest > workers:
         raise ValueError(f"cluster.num_workers = [{fewest}, {workers}] is [fewest, most]; swap the numbers")
     if workers > micro_batches:
@@ -43,12 +49,10 @@ def workers_have_work(job: TrainingJobConfig) -> None:
         )
 
 
-def resumable(job: TrainingJobConfig) -> None:
+def resumable(resume: Path | None) -> None:
     """`resume` names a directory that every node and every start finds."""
-    if job.resume is not None and not job.resume.is_absolute():
-        raise ValueError(
-            f"resume = {str(job.resume)!r} is relative; give the absolute path of a run directory"
-        )
+    if resume is not None and not resume.is_absolute():
+        raise ValueError(f"resume = {str(resume)!r} is relative; give the absolute path of a run directory")
 
 
 def paired(data: DataConfig, wanted: bool) -> None:
@@ -61,14 +65,16 @@ def paired(data: DataConfig, wanted: bool) -> None:
             )
 
 
-def scorers_named(job: PolicyJobConfig) -> None:
+def scorers_named(
+    weighting: WeightingConfig, critic: CriticPoolConfig | None, reference: ReferencePoolConfig | None
+) -> None:
     """Critic weights need one critic, Rho-1 one reference model, and nothing else needs either."""
-    method = job.weighting.method
+    method = weighting.method
     needed = {
-        "critic": isinstance(job.weighting, CriticWeighting),
-        "reference": isinstance(job.weighting, Rho1Weighting),
+        "critic": isinstance(weighting, CriticWeighting),
+        "reference": isinstance(weighting, Rho1Weighting),
     }
-    for section, pool in (("critic", job.critic), ("reference", job.reference)):
+    for section, pool in (("critic", critic), ("reference", reference)):
         if needed[section] and pool is None:
             raise ValueError(
                 f"weighting.method = {method} needs a {section} section; set {section}.run or {section}.path"
@@ -83,33 +89,32 @@ def scorers_named(job: PolicyJobConfig) -> None:
             )
         if pool.path and not Path(pool.path).expanduser().is_absolute():
             raise ValueError(f"{section}.path = {pool.path!r} is relative; give an absolute path")
-    if job.critic and (job.critic.backend == "serve") != (job.critic.url is not None):
+    if critic and (critic.backend == "serve") != (critic.url is not None):
         raise ValueError(
-            f"critic.backend = {job.critic.backend} and critic.url = {job.critic.url!r}; a URL belongs to serve "
-            "alone"
+            f"critic.backend = {critic.backend} and critic.url = {critic.url!r}; a URL belongs to serve alone"
         )
-    if job.critic and job.critic.folds and job.critic.run is None:
-        raise ValueError(f"critic.folds = {job.critic.folds} needs critic.run, the name of a run with folds")
+    if critic and critic.folds and critic.run is None:
+        raise ValueError(f"critic.folds = {critic.folds} needs critic.run, the name of a run with folds")
 
 
-def clip_bounds(job: PolicyJobConfig) -> None:
+def clip_bounds(weighting: WeightingConfig) -> None:
     """The lower clip bound of weights is the lower one."""
-    if isinstance(job.weighting, CriticWeighting) and job.weighting.min_weight > job.weighting.max_weight:
+    if isinstance(weighting, CriticWeighting) and weighting.min_weight > weighting.max_weight:
         raise ValueError(
-            f"weighting.min_weight = {job.weighting.min_weight} is more than weighting.max_weight = "
-            f"{job.weighting.max_weight}; lower it"
+            f"weighting.min_weight = {weighting.min_weight} is more than weighting.max_weight = "
+            f"{weighting.max_weight}; lower it"
         )
 
 
-def extra_heads_trainable(job: PolicyJobConfig) -> None:
+def extra_heads_trainable(model: PolicyConfig) -> None:
     """Without adapters everything trains in full, the extra heads too."""
-    if job.model.lora is None and job.model.head_training == "lora":
+    if model.lora is None and model.head_training == "lora":
         raise ValueError("model.lora = null needs model.head_training = full; set it, or give model.lora")
 
 
-def coefficients(job: PolicyJobConfig) -> None:
+def coefficients(loss: LossConfig, model: PolicyConfig) -> None:
     """One loss coefficient per head, not all of them 0."""
-    given, heads = job.loss.head_coefficients, job.model.num_heads
+    given, heads = loss.head_coefficients, model.num_heads
     if given is None:
         return
     if len(given) != heads:

@@ -153,3 +153,14 @@ def _identity(section: Section, *later: str) -> dict[str, Any]:
     return section.model_dump(
         mode="json", exclude={key for key in later if getattr(section, key) == fields[key].default}
     )
+
+
+class DataConfig(Section):
+    """Where samples come from, and how they become steps."""
+
+    store: str
+    """Name of a prepared store under the storage root."""
+    sampling: SamplingConfig
+    plan: PlanConfig
+    validation: SamplingConfig
+    """Held-out samples: from another split, that is from other problems."""

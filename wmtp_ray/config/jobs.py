@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeInt, model_validator
 from wmtp_ray.config import checks
 from wmtp_ray.config.base import Section
 from wmtp_ray.config.critic import CriticObjectiveConfig, RankingConfig
-from wmtp_ray.config.data import PlanConfig, SamplingConfig
+from wmtp_ray.config.data import DataConfig
 from wmtp_ray.config.model import PolicyConfig, ValueModelConfig
 from wmtp_ray.config.run import (
     CheckpointConfig,
@@ -28,17 +28,6 @@ from wmtp_ray.config.weighting import (
     UniformWeighting,
     WeightingConfig,
 )
-
-
-class DataConfig(Section):
-    """Where samples come from, and how they become steps."""
-
-    store: str
-    """Name of a prepared store under the storage root."""
-    sampling: SamplingConfig
-    plan: PlanConfig
-    validation: SamplingConfig
-    """Held-out samples: from another split, that is from other problems."""
 
 
 class JobConfig(Section):
@@ -70,8 +59,8 @@ class TrainingJobConfig(JobConfig):
     def _consistent(self) -> Self:
         checks.held_out(self.data)
         checks.curriculum_is_reached(self.data)
-        checks.workers_have_work(self)
-        checks.resumable(self)
+        checks.workers_have_work(self.cluster, self.data.plan)
+        checks.resumable(self.resume)
         return self
 
 
@@ -101,8 +90,8 @@ class PolicyJobConfig(TrainingJobConfig):
     @model_validator(mode="after")
     def _singles(self) -> Self:
         checks.paired(self.data, wanted=False)
-        checks.scorers_named(self)
-        checks.clip_bounds(self)
-        checks.coefficients(self)
-        checks.extra_heads_trainable(self)
+        checks.scorers_named(self.weighting, self.critic, self.reference)
+        checks.clip_bounds(self.weighting)
+        checks.coefficients(self.loss, self.model)
+        checks.extra_heads_trainable(self.model)
         return self

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from wmtp_ray.data.prompt import TokenizedSample
 
@@ -61,6 +62,12 @@ class PackedBatch:
             labels=move(self.labels),
             sample_ids=move(self.sample_ids),
         )
+
+
+def shift_left(values_BT: Tensor, k: int, fill: float) -> Tensor:
+    """values_{t+k} at t; `fill` where t+k lies beyond the row. [B, T] → [B, T], also for k ≥ T."""
+    T = values_BT.shape[1]
+    return pad(values_BT[:, k:], (0, min(k, T)), value=fill)
 
 
 def pack(samples: list[list[TokenizedSample]], pad_id: int) -> PackedBatch:

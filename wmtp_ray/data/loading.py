@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 from wmtp_ray.data.batch import PackedBatch, pack
 from wmtp_ray.data.planned import PlannedMicroBatch
-from wmtp_ray.data.prompt import tokenize_sample
+from wmtp_ray.data.prompt import pad_token_id, tokenize_sample
 from wmtp_ray.data.store import SolutionStore
 from wmtp_ray.errors import DataError
-from wmtp_ray.models.tokenizer import pad_token_id
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -91,6 +91,14 @@ def eos_id(tokenizer: PreTrainedTokenizerBase) -> int:
     return tokenizer.eos_token_id  # type: ignore[return-value]
 
 
+def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id that fills packed rows: pad, else EOS, else 0. Padding is masked, so it has no effect."""
+    for token_id in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if isinstance(token_id, int):
+            return token_id
+    return 0
+
+
 def join_sample(
     *, sample_id: int, prompt_ids: list[int], response_ids: list[int], eos: int, max_length: int
 ) -> TokenizedSample:

@@ -12,8 +12,9 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import cross_entropy
 
+from wmtp_ray.data.batch import shift_left
 from wmtp_ray.errors import ConfigError, DataError
 from wmtp_ray.value_weighting.checks import require_finite, require_same_shape
 
@@ -21,12 +22,6 @@ IGNORE = -100
 """Label of a token that is no target."""
 
 WeightAlignment = Literal["target", "state"]
-
-
-def shift_left(values_BT: Tensor, k: int, fill: float) -> Tensor:
-    """values_{t+k} at t; `fill` where t+k lies beyond the row. [B, T] → [B, T], also for k ≥ T."""
-    T = values_BT.shape[1]
-    return pad(values_BT[:, k:], (0, min(k, T)), value=fill)
 
 
 def mtp_targets(

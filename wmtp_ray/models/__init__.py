@@ -4,7 +4,7 @@ from wmtp_ray.models.attention import attention_mask_from_segments
 from wmtp_ray.models.fingerprint import model_fingerprint
 from wmtp_ray.models.policy import MTPPolicy
 from wmtp_ray.models.resolve import resolve_model
-from wmtp_ray.models.tokenizer import load_tokenizer, pad_token_id, tokenizer_fingerprint
+from wmtp_ray.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 from wmtp_ray.models.value_model import ValueModel, read_card
 
 __all__ = [
@@ -13,7 +13,6 @@ __all__ = [
     "attention_mask_from_segments",
     "load_tokenizer",
     "model_fingerprint",
-    "pad_token_id",
     "read_card",
     "resolve_model",
     "tokenizer_fingerprint",

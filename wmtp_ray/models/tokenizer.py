@@ -50,14 +50,6 @@ def copy_tokenizer(source: Path, directory: Path) -> None:
         shutil.copyfile(path, directory / path.name)
 
 
-def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The id that fills packed rows: pad, else EOS, else 0. Padding is masked, so it has no effect."""
-    for token_id in (tokenizer.pad_token_id, tokenizer.eos_token_id):
-        if isinstance(token_id, int):
-            return token_id
-    return 0
-
-
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """SHA-256 (hex) over vocabulary with ids, merges in order, and the special tokens BOS, EOS and UNK.
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from wmtp_ray.config.critic import LambdaReturnConfig
 from wmtp_ray.data.keyed import keyed_bits
+from wmtp_ray.data.micro_batch import MicroBatch, Need
 from wmtp_ray.data.plan import PlannedStep
 from wmtp_ray.losses import (
     LambdaSchedule,
@@ -27,7 +28,6 @@ from wmtp_ray.losses import (
     spread_over_segments,
 )
 from wmtp_ray.models.value_model import ValueModel
-from wmtp_ray.training.batch import MicroBatch, Need
 from wmtp_ray.training.collective import Collective
 from wmtp_ray.training.objective import Metrics
 

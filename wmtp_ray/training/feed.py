@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.plan import Plan
-from wmtp_ray.training.batch import MicroBatch
 
 
 @dataclass(frozen=True)

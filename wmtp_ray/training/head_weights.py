@@ -9,8 +9,8 @@ from torch import Tensor
 
 from wmtp_ray.config.weighting import WeightingBase
 from wmtp_ray.data.batch import IGNORED_LABEL
+from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.losses import WeightAlignment, align_weights, mtp_targets
-from wmtp_ray.training.batch import MicroBatch
 from wmtp_ray.training.weight_report import WeightReport
 from wmtp_ray.value_weighting import with_eos_weight_one
 from wmtp_ray.value_weighting.methods import LossSelection, WeightingMethod

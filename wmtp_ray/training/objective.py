@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from wmtp_ray.data.micro_batch import MicroBatch, Need
 from wmtp_ray.data.plan import PlannedStep
-from wmtp_ray.training.batch import MicroBatch, Need
 from wmtp_ray.training.collective import Collective
 
 Metrics = dict[str, float | list[float]]

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from wmtp_ray.config.weighting import LossConfig, WeightingBase
 from wmtp_ray.data.batch import PackedBatch
+from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.plan import PlannedStep
 from wmtp_ray.errors import DataError
 from wmtp_ray.losses import ChunkedLoss, chunked_mtp_loss, head_normalizers
 from wmtp_ray.models.policy import MTPPolicy
-from wmtp_ray.training.batch import MicroBatch
 from wmtp_ray.training.collective import Collective
 from wmtp_ray.training.head_weights import HeadWeights
 from wmtp_ray.training.objective import Metrics

@@ -21,10 +21,10 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils._pytree import tree_map
 
 from wmtp_ray.data.batch import IGNORED_LABEL, PackedBatch
+from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.plan import Plan, PlannedMicroBatch
 from wmtp_ray.models.policy import MTPPolicy
 from wmtp_ray.models.value_model import ValueModel
-from wmtp_ray.training.batch import MicroBatch
 from wmtp_ray.training.collective import Collective
 from wmtp_ray.training.feed import Feed, FeedUse
 from wmtp_ray.training.objective import TrainableModel

@@ -19,10 +19,10 @@ from typing import Any
 import torch
 
 from wmtp_ray.config.run import CheckpointConfig, OptimizerConfig, ScheduleConfig, ValidationConfig
+from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.plan import Plan, PlannedStep
 from wmtp_ray.errors import ConfigError, DataError, InfraError, StorageError
 from wmtp_ray.storage.runs import RunDirectory
-from wmtp_ray.training.batch import MicroBatch
 from wmtp_ray.training.checkpoint import (
     BestStep,
     Checkpoint,

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import torch
 
+from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.plan import PlannedStep
 from wmtp_ray.errors import DataError
-from wmtp_ray.training.batch import MicroBatch
 from wmtp_ray.training.feed import FeedUse
 
 

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from wmtp_ray.config.weighting import ControlWeighting, CriticObjectiveKind
 from wmtp_ray.data.keyed import keyed_bits, keyed_order
+from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.segments import map_responses, segments_of
-from wmtp_ray.training.batch import MicroBatch
 from wmtp_ray.value_weighting.methods.critic import CriticAdvantage
 from wmtp_ray.value_weighting.methods.method import Total
 

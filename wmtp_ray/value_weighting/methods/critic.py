@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from wmtp_ray.config.weighting import CriticObjectiveKind, CriticWeighting
+from wmtp_ray.data.micro_batch import MicroBatch, Need
 from wmtp_ray.data.segments import per_sample
-from wmtp_ray.training.batch import MicroBatch, Need
 from wmtp_ray.value_weighting.advantage import FirstToken, compute_gae_advantage
 from wmtp_ray.value_weighting.ema import AdvantageEMA, AdvantageSums
 from wmtp_ray.value_weighting.methods.method import Total, WeightingMethod

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from wmtp_ray.training.batch import MicroBatch, Need
+from wmtp_ray.data.micro_batch import MicroBatch, Need
 from wmtp_ray.value_weighting.methods.critic import CriticAdvantage
 from wmtp_ray.value_weighting.methods.method import Total
 from wmtp_ray.value_weighting.token_classes import NUM_CELLS

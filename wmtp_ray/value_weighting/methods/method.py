@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from wmtp_ray.training.batch import MicroBatch, Need
+from wmtp_ray.data.micro_batch import MicroBatch, Need
 
 Total = Callable[[Tensor], Tensor]
 """Sums a tensor over all ranks. Every rank must call it equally often, with tensors of one shape."""

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from wmtp_ray.config.weighting import Rho1Weighting
-from wmtp_ray.losses.mtp import shift_left
-from wmtp_ray.training.batch import MicroBatch, Need
+from wmtp_ray.data.batch import shift_left
+from wmtp_ray.data.micro_batch import MicroBatch, Need
 from wmtp_ray.value_weighting.methods.method import LossSelection
 from wmtp_ray.value_weighting.rho1 import kept_targets, rho1_weights
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from wmtp_ray.training.batch import MicroBatch
+from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.value_weighting.methods.method import WeightingMethod
 
 
