@@ -24,14 +24,16 @@ class PoolBoard:
 
     def __init__(self) -> None:
         self._names: tuple[str, ...] = ()
-        self._loads: dict[str, WorkerLoad] = {}
+        self._loads: dict[int, WorkerLoad] = {}
 
-    def post(self, names: tuple[str, ...]) -> dict[str, WorkerLoad]:
-        """The driver's side: these actors take calls from now on. Returns the workers' reports."""
+    def post(self, names: tuple[str, ...]) -> dict[int, WorkerLoad]:
+        """The driver's side: these actors take calls from now on. Returns the workers' reports, by rank."""
         self._names = names
         return self._loads
 
-    def report(self, worker: str, load: WorkerLoad) -> tuple[str, ...]:
-        """A worker's side; returns the names that take calls, empty where they are not known yet."""
-        self._loads[worker] = load
+    def report(self, rank: int, world_size: int, load: WorkerLoad) -> tuple[str, ...]:
+        """A worker's side; returns the names that take calls, empty where they are not known yet. A report replaces the
+        one of the worker that had this rank before it died, and ends those of ranks that are no more."""
+        self._loads = {other: known for other, known in self._loads.items() if other < world_size}
+        self._loads[rank] = load
         return self._names

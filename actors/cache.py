@@ -21,10 +21,12 @@ WAIT_SECONDS = 60
 
 @dataclass(frozen=True)
 class CacheCounts:
-    """Lookups since the actor started, by outcome."""
+    """What the actor was asked for since it started: lookups by outcome, and batches of new scores to store, one for
+    each forward pass of a model."""
 
     hits: int
     misses: int
+    stored_batches: int
 
 
 class ScoreCache:
@@ -35,7 +37,7 @@ class ScoreCache:
     def __init__(self, path: str, max_bytes: int) -> None:
         self._path = path
         self._max_bytes = max_bytes
-        self._hits = self._misses = 0
+        self._hits = self._misses = self._stored_batches = 0
 
     def get(self, keys: list[bytes]) -> list[bytes | None]:
         """The stored value of each key, None where there is none."""
@@ -54,11 +56,12 @@ class ScoreCache:
             )
             stored = [value for value in map(self._lookup, keys) if value is not None]
             self._evict()
+        self._stored_batches += 1
         return stored
 
     def counts(self) -> CacheCounts:
-        """How often `get` found a value, and how often not."""
-        return CacheCounts(self._hits, self._misses)
+        """How often `get` found a value, how often not, and how often `put` was called."""
+        return CacheCounts(self._hits, self._misses, self._stored_batches)
 
     def used_bytes(self) -> int:
         """Disk that the values take, by all runs that share the file."""

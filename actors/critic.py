@@ -42,7 +42,6 @@ class CriticActor:
         self._device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
         self._identity = settings.identity(self._device.type)
         self._engine: ScoreEngine | None = None
-        self._forwards = 0
 
     def ready(self) -> bool:
         """Returns once the actor's process runs."""
@@ -56,13 +55,8 @@ class CriticActor:
         cached = len(keys) - stored.count(None)
         if None in stored:
             samples = [scores.tobytes() for scores in self._load().score(batch)]
-            self._forwards += 1
             stored = answer(self._cache.put.remote(keys, samples))
         return BatchScores([np.frombuffer(s, dtype=np.float32) for s in stored if s is not None], cached)
-
-    def forwards(self) -> int:
-        """Batches that this actor passed through the model since it started."""
-        return self._forwards
 
     def _load(self) -> ScoreEngine:
         if self._engine is None:

@@ -41,7 +41,7 @@ def test_the_first_value_stays(path: str) -> None:
     expected = [value(3, "b"), value(1, "a"), None, value(2, "a")]
     assert first.get([key(3), key(1), key(4), key(2)]) == expected
     assert ScoreCache(path, BIG).get([key(3), key(1), key(4), key(2)]) == expected
-    assert first.counts() == CacheCounts(hits=3, misses=1)
+    assert first.counts() == CacheCounts(hits=3, misses=1, stored_batches=1)
 
 
 def test_one_key_twice_in_a_batch(path: str) -> None:

@@ -111,8 +111,10 @@ def run_training_job(
     console.print(f"{run.path.name}: {_plan_line(planned)}")
     _print_sampling(planned)
     with connected(logical_cpus(spec, scorer)):
-        seconds, use = train_on_ray(spec, scorer, planned.training.num_steps)
-    result = _result(run, config, planned, seconds) | ({"critic_forwards": use.forwards} if use else {})
+        seconds, asked = train_on_ray(spec, scorer, planned.training.num_steps)
+    result = _result(run, config, planned, seconds)
+    if asked:
+        result["critic_forwards"] = asked.stored_batches
     run.finish(result)
     _print_result(result)
 

@@ -39,7 +39,6 @@ class ActorGroup:
     resources: Mapping[str, float]
     """What one actor takes of the cluster."""
     actors: dict[str, Any] = field(default_factory=dict)
-    retired_forwards: int = 0
     _started: int = 0
 
     def __post_init__(self) -> None:
@@ -59,11 +58,8 @@ class ActorGroup:
         return actor
 
     def retire(self, name: str) -> None:
-        """End one actor, keeping count of what it did."""
-        actor = self.actors.pop(name)
-        forwards: int = ray.get(actor.forwards.remote())
-        self.retired_forwards += forwards
-        ray.kill(actor)
+        """End one actor."""
+        ray.kill(self.actors.pop(name))
 
     def has_room(self) -> bool:
         """Whether the cluster could hold one more."""
@@ -85,7 +81,7 @@ class PoolSizer:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="pool-size", daemon=True)
         self._taking = list(group.names)
-        self._loads: dict[str, WorkerLoad] = {}
+        self._loads: dict[int, WorkerLoad] = {}
         self._seen = self._last_wait = time.monotonic()
 
     def start(self) -> None:
@@ -106,11 +102,11 @@ class PoolSizer:
 
     def _look(self) -> None:
         now = time.monotonic()
-        loads: dict[str, WorkerLoad] = ray.get(self._group.board.post.remote(tuple(self._taking)))
+        loads: dict[int, WorkerLoad] = ray.get(self._group.board.post.remote(tuple(self._taking)))
         waited = max(
             (
-                load.waited - self._loads[worker].waited if worker in self._loads else load.waited
-                for worker, load in loads.items()
+                load.waited - self._loads[rank].waited if rank in self._loads else load.waited
+                for rank, load in loads.items()
             ),
             default=0.0,
         )

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from types import TracebackType
 from typing import Any
 
@@ -32,8 +33,8 @@ class Progress:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._notices = 0
-        self._started = self._printed = clock()
-        self._first: int | None = None
+        self._printed = clock()
+        self._pace = Pace(self._last_step())
 
     def __enter__(self) -> Progress:
         notices = self._run.path / "notices.log"
@@ -54,8 +55,7 @@ class Progress:
             self._show_notices()
             record = last_step(self._run.metrics)
             done = record["step"] if record else 0
-            if self._first is None:
-                self._first, self._started = done, self._clock()
+            self._pace.see(done, self._clock())
             due = self._console.is_terminal or self._clock() - self._printed >= LINE_EVERY_SECONDS or stopping
             if done != shown and record and due:
                 shown, self._printed = done, self._clock()
@@ -77,8 +77,34 @@ class Progress:
         return f"step {done}/{self._total}  {values}  {self._time_left(done)}"
 
     def _time_left(self, done: int) -> str:
-        since_start = done - (self._first or 0)
-        if done >= self._total or since_start <= 0:
+        seconds = self._pace.seconds_per_step
+        if done >= self._total or seconds is None:
             return ""
-        seconds = (self._clock() - self._started) / since_start * (self._total - done)
-        return f"{int(seconds // 60)}:{int(seconds % 60):02d} left"
+        return f"{timedelta(seconds=int(seconds * (self._total - done)))} left"
+
+    def _last_step(self) -> int:
+        record = last_step(self._run.metrics)
+        return record["step"] if record else 0
+
+
+class Pace:
+    """Seconds per step, measured from the first step that this start of the run finished: neither its set-up nor what
+    an earlier start wrote counts, nor steps that are done again after a death."""
+
+    def __init__(self, done_before: int) -> None:
+        """`done_before`: the last step that is written, by an earlier start, before this one begins."""
+        self._written = done_before
+        self._first: tuple[int, float] | None = None
+        self.seconds_per_step: float | None = None
+        """None until two steps are done."""
+
+    def see(self, done: int, now: float) -> None:
+        """Step `done` is the last one that is written at the time `now`."""
+        if done < self._written:  # taken up at a checkpoint, from which on steps are written anew
+            self._first = None
+        elif done > self._written and self._first is None:
+            self._first = (done, now)
+        elif done > self._written and self._first:
+            step, since = self._first
+            self.seconds_per_step = (now - since) / (done - step)
+        self._written = done

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -52,12 +51,23 @@ class ScoreAhead:
     """Fetches what an objective `needs` of each micro-batch, at most `window` of them ahead of their use."""
 
     def __init__(
-        self, needs: frozenset[Need], access: ScoreAccess | None, store: Path, tokenizer: Path
+        self,
+        needs: frozenset[Need],
+        access: ScoreAccess | None,
+        store: Path,
+        tokenizer: Path,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         self._access = access
         self._tokenizer = load_tokenizer(tokenizer) if "token_cells" in needs else None
         self._groups = (
-            [_Group(*names) for names in zip(access.groups, access.boards, strict=True)] if access else []
+            [
+                _Group(names, board, rank, world_size)
+                for names, board in zip(access.groups, access.boards, strict=True)
+            ]
+            if access
+            else []
         )
         self._folds_N = None
         if len(self._groups) > 1:
@@ -148,12 +158,12 @@ class ScoreAhead:
 class _Group:
     """The actors of one fold, as a worker sees them."""
 
-    def __init__(self, names: Sequence[str], board: str) -> None:
+    def __init__(self, names: Sequence[str], board: str, rank: int, world_size: int) -> None:
         self._actors: dict[str, Any] = {}
         self._take(names)
         self._board = ray.get_actor(board, namespace=NAMESPACE)
         self._answer: ray.ObjectRef | None = None
-        self._worker = f"{ray.util.get_node_ip_address()}/{os.getpid()}"
+        self._place = (rank, world_size)
         self.pending: Counter[str] = Counter()
 
     def call(self, fold: int, batch: PackedBatch, chosen_S: np.ndarray) -> _Call:
@@ -172,7 +182,7 @@ class _Group:
                 if names := ray.get(done[0]):
                     self._take(names)
             load = WorkerLoad(waited, dict(self.pending), tuple(self._actors))
-            self._answer = self._board.report.remote(self._worker, load)
+            self._answer = self._board.report.remote(*self._place, load)
         except RayError:  # nothing depends on the board: go on with the actors that are known
             self._answer = None
 

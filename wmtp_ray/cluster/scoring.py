@@ -108,14 +108,6 @@ class ScoreAccess:
     window: int
 
 
-@dataclass(frozen=True)
-class PoolUse:
-    """What a pool did for a run: forwards of the model, and lookups of the cache."""
-
-    forwards: int
-    cache: CacheCounts
-
-
 class ScorePool:
     """The actors of one run, named after it and its attempt. `access` is what workers need to find them."""
 
@@ -137,11 +129,14 @@ class ScorePool:
             window=use.pool.window,
         )
 
-    def use(self) -> PoolUse:
-        """What the pool did so far (forwards since each actor's last restart)."""
-        calls = [actor.forwards.remote() for group in self._groups for actor in group.actors.values()]
-        retired = sum(group.retired_forwards for group in self._groups)
-        return PoolUse(retired + sum(ray.get(calls)), ray.get(self._cache.counts.remote()))
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the actors that there are now."""
+        return tuple(name for group in self._groups for name in group.names)
+
+    def counts(self) -> CacheCounts:
+        """What was asked of the cache so far; the actors that asked may be gone by now."""
+        return ray.get(self._cache.counts.remote())
 
     def close(self) -> None:
         """End the actors."""

@@ -17,9 +17,10 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.callback import UserCallback
 from ray.train.v2.api.exceptions import TrainingFailedError
 
+from actors.cache import CacheCounts
 from wmtp_ray import errors
 from wmtp_ray.cluster.progress import Progress
-from wmtp_ray.cluster.scoring import PoolUse, ScorePool, ScorerUse
+from wmtp_ray.cluster.scoring import ScorePool, ScorerUse
 from wmtp_ray.cluster.worker import WorkerSpec, train_worker
 from wmtp_ray.storage.runs import RunDirectory
 from wmtp_ray.training.checkpoint import newest_state
@@ -35,8 +36,8 @@ def logical_cpus(spec: WorkerSpec, critic: ScorerUse | None) -> float:
 
 def train_on_ray(
     spec: WorkerSpec, critic: ScorerUse | None, total_steps: int
-) -> tuple[float, PoolUse | None]:
-    """Train to the plan's end; returns the seconds taken and what the critic pool did.
+) -> tuple[float, CacheCounts | None]:
+    """Train to the plan's end; returns the seconds taken and what was asked of the score cache.
 
     The job's process must be connected to Ray. Raises the `WMTPError` that a worker met, or `InfraError` where workers
     died more often than `cluster.max_failures` allows.
@@ -51,11 +52,11 @@ def train_on_ray(
             spec = replace(spec, scores=pool.access)
         with Progress(run, total_steps), _stopping(run, spec.attempt):
             _fit(spec, run, total_steps)
-        use = pool.use() if pool else None
+        asked = pool.counts() if pool else None
     finally:
         if pool:
             pool.close()
-    return time.perf_counter() - started, use
+    return time.perf_counter() - started, asked
 
 
 @contextmanager

@@ -103,8 +103,11 @@ def _train(spec: WorkerSpec, run: RunDirectory) -> None:
     sharded = spec.cluster.parallelism == "fsdp2" and collective.distributed
     if sharded:
         shard_layers(objective.model, device.type)
-    stream = PlanStream(spec.store, spec.tokenizer, collective.rank, collective.world_size, spec.cluster)
-    scores = ScoreAhead(objective.needs, spec.scores, spec.store, spec.tokenizer) if objective.needs else None
+    ranks = (collective.rank, collective.world_size)
+    stream = PlanStream(spec.store, spec.tokenizer, *ranks, spec.cluster)
+    scores = None
+    if objective.needs:
+        scores = ScoreAhead(objective.needs, spec.scores, spec.store, spec.tokenizer, *ranks)
     feed = StreamFeed(stream, scores)
     trainer = Trainer(
         config=spec.trainer,
