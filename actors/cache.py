@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from actors.measures import CacheMeasures
 from wmtp_ray.errors import StorageError
 
 WAIT_SECONDS = 60
@@ -38,6 +39,7 @@ class ScoreCache:
         self._path = path
         self._max_bytes = max_bytes
         self._hits = self._misses = self._stored_batches = 0
+        self._measures = CacheMeasures()
 
     def get(self, keys: list[bytes]) -> list[bytes | None]:
         """The stored value of each key, None where there is none."""
@@ -46,6 +48,7 @@ class ScoreCache:
         missing = found.count(None)
         self._misses += missing
         self._hits += len(keys) - missing
+        self._measures.looked_up(len(keys) - missing, missing)
         return found
 
     def put(self, keys: list[bytes], values: list[bytes]) -> list[bytes]:
@@ -56,6 +59,7 @@ class ScoreCache:
             )
             stored = [value for value in map(self._lookup, keys) if value is not None]
             self._evict()
+            self._measures.takes(self.used_bytes())
         self._stored_batches += 1
         return stored
 

@@ -4,6 +4,7 @@ does not have."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import ray
 import torch
 
 from actors.answers import answer
+from actors.measures import CriticMeasures
 from wmtp_ray.data.batch import PackedBatch
 from wmtp_ray.models.score_engine import EngineSettings, ScoreEngine, load_engine
 from wmtp_ray.models.scorer import score_keys
@@ -42,6 +44,7 @@ class CriticActor:
         self._device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
         self._identity = settings.identity(self._device.type)
         self._engine: ScoreEngine | None = None
+        self._measures = CriticMeasures(settings.scored)
 
     def ready(self) -> bool:
         """Returns once the actor's process runs."""
@@ -53,10 +56,18 @@ class CriticActor:
         keys = score_keys(batch, self._identity)
         stored: list[bytes | None] = answer(self._cache.get.remote(keys))
         cached = len(keys) - stored.count(None)
+        self._measures.asked(len(keys))
         if None in stored:
-            samples = [scores.tobytes() for scores in self._load().score(batch)]
+            samples = self._forward(batch)
             stored = answer(self._cache.put.remote(keys, samples))
         return BatchScores([np.frombuffer(s, dtype=np.float32) for s in stored if s is not None], cached)
+
+    def _forward(self, batch: PackedBatch) -> list[bytes]:
+        engine = self._load()
+        started = time.perf_counter()
+        samples = [scores.tobytes() for scores in engine.score(batch)]
+        self._measures.forward(batch.input_ids.numel(), time.perf_counter() - started)
+        return samples
 
     def _load(self) -> ScoreEngine:
         if self._engine is None:

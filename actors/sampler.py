@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import compress
 from typing import Any, Literal
 
+from actors.measures import SamplerMeasures
 from wmtp_ray.data.prompt import tokenize_prompt
 from wmtp_ray.errors import DataError, InfraError
 from wmtp_ray.evaluation.sampling import Completion, Decoding, Request
@@ -91,6 +92,7 @@ class SamplerActor:
         self._long_prompts = settings.long_prompts
         self._tokenizer = load_tokenizer(settings.model)
         self._adapters: dict[str, int] = {}
+        self._measures = SamplerMeasures()
 
     def ready(self) -> int:
         """Returns once the engine is loaded: the length that prompt and answer may have together."""
@@ -115,7 +117,9 @@ class SamplerActor:
             while self._engine.has_unfinished_requests():
                 for output in self._engine.step():
                     if output.finished:
-                        yield self._completion(requests[int(output.request_id)], output)
+                        completion = self._completion(requests[int(output.request_id)], output)
+                        self._measures.finished(completion, self._engine.get_num_unfinished_requests())
+                        yield completion
         except Exception as error:  # the edge of this process: nothing is known of the engine any more
             logger.exception("the sampling engine failed; its actor ends")
             threading.Timer(SECONDS_TO_TELL, os._exit, (1,)).start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from actors.measures import VerifierMeasures
 from wmtp_ray.data.records import Tests
 from wmtp_ray.evaluation.limits import Limits
 from wmtp_ray.evaluation.probe import Level, Protection, protection
@@ -15,6 +16,7 @@ class VerifierActor:
         self._limits = limits
         self._fault_retries = fault_retries
         self._required: Level = required
+        self._measures = VerifierMeasures()
 
     def protection(self) -> Protection:
         """What this actor's machine offers; `SandboxError` if that is less than required."""
@@ -30,4 +32,5 @@ class VerifierActor:
             if verdict.status != "sandbox_fault":
                 break
             verdict = verify(program, tests, self._limits)
+        self._measures.judged(verdict)
         return verdict

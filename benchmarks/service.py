@@ -6,54 +6,41 @@ same noise; the served tokens pass through HTTP, JSON, tokenizer, queue and weig
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import numpy as np
 import torch
 
-from benchmarks.figure import Figure, NotMeasured
+from benchmarks.figure import Figure
+from benchmarks.service_scene import BATCH_TOKENS, GIVEN, benchmark_critic, served, service_item, unbatched
 from serve.critic import ServedCritic
 from serve.samples import Prepared, Preparer
-from wmtp_ray.client import Options, PromptItem, ScoreClient
-from wmtp_ray.config.model import LoRAConfig, ValueModelConfig
-from wmtp_ray.config.serve import ServedCriticConfig, ServeLimitsConfig
-from wmtp_ray.errors import ModelError
-from wmtp_ray.models.resolve import default_cache_dir
-from wmtp_ray.models.value_model import ValueModel
+from wmtp_ray.client import ScoreClient
+from wmtp_ray.config.serve import ServeLimitsConfig
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 ROUNDS, ROUND_SECONDS = 3, 8.0
-BATCH_TOKENS = 2048
 CROWD = 12
 """Clients at saturation."""
 CLIENTS = {1: 5.0, 16: 8.0, 64: 12.0}
 """How many clients, and for how many seconds."""
-GIVEN = Options(statistics="given", mean=0.0, std=1.0)
+SATURATED = ("limits.queue_seconds=300", "limits.request_seconds=120")
 
 
 def figures() -> Iterator[Figure]:
     """Throughput at saturation against both counterparts, then latency."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        try:
-            critic = _critic(root)
-        except ModelError as error:
-            raise NotMeasured(str(error)) from None
-        bare = Bare(critic)
-        with _served(root) as url, _unbatched(root) as plain_url:
+        bare = Bare(benchmark_critic(root))
+        with served(root, *SATURATED) as ours, unbatched(root) as plain:
+            url, plain_url = ours.url, plain.url
             for ask in (_ask_service(url, 4), _ask_plain(plain_url)):
                 load(ask, clients=8, seconds=4.0)  # warm
             found: dict[str, list[float]] = {"bare": [], "served": [], "single": [], "unbatched": []}
@@ -88,8 +75,8 @@ def _latencies(url: str, plain_url: str) -> Iterator[Figure]:
         ours = load(_ask_service(url, 1), clients, seconds).seconds
         plain = load(_ask_plain(plain_url), clients, seconds).seconds
         for share, name in ((0.5, "p50"), (0.99, "p99")):
-            counterpart = f"unbatched {1000 * _quantile(plain, share):.0f} ms, {len(ours)} answers"
-            value = 1000 * _quantile(ours, share)
+            counterpart = f"unbatched {1000 * np.quantile(plain, share):.0f} ms, {len(ours)} answers"
+            value = 1000 * float(np.quantile(ours, share))
             yield Figure(f"serve_latency_{name}_{clients}_clients", value, "ms", counterpart)
 
 
@@ -99,7 +86,9 @@ class Bare:
     def __init__(self, critic: ServedCritic) -> None:
         torch.set_num_threads(1)
         self._critic = critic
-        prepared = Preparer(critic, ServeLimitsConfig()).items([_item(n) for n in range(200)], truncate=False)
+        prepared = Preparer(critic, ServeLimitsConfig()).items(
+            [service_item(n) for n in range(200)], truncate=False
+        )
         self._batches = list(_batches(sorted(prepared, key=lambda p: len(p.sample.token_ids))))
         random.Random(0).shuffle(self._batches)
         self._at = 0
@@ -163,20 +152,11 @@ def load(ask: Ask, clients: int, seconds: float) -> Load:
     return found
 
 
-def _item(number: int) -> PromptItem:
-    """50 to 140 tokens, as programs of the quickstart have."""
-    lines = "".join(f"    total += items[{(number + i) % 7}] * {i}\n" for i in range(2 + number % 8))
-    response = f"def f{number}(items):\n    total = 0\n{lines}    return total\n"
-    return PromptItem(
-        prompt=f"Write f{number}, which adds some items, each as often as told.\n", response=response
-    )
-
-
 def _ask_service(url: str, items: int) -> Ask:
     client = ScoreClient(url, patience=120, connections=64)
 
     def ask(numbers: random.Random) -> int:
-        answer = client.score([_item(numbers.randrange(200)) for _ in range(items)], GIVEN)
+        answer = client.score([service_item(numbers.randrange(200)) for _ in range(items)], GIVEN)
         return sum(item.prompt_tokens + item.response_tokens for item in answer.items)
 
     return ask
@@ -186,91 +166,11 @@ def _ask_plain(url: str) -> Ask:
     client = httpx.Client(base_url=url, timeout=120, limits=httpx.Limits(max_connections=64))
 
     def ask(numbers: random.Random) -> int:
-        return client.post("/score", json=_item(numbers.randrange(200)).model_dump()).json()["tokens"]
+        return client.post("/score", json=service_item(numbers.randrange(200)).model_dump()).json()["tokens"]
 
     return ask
-
-
-def _critic(root: Path) -> ServedCritic:
-    """An exported critic of the benchmark's own, loaded."""
-    config = ValueModelConfig(
-        name="smollm2-135m", dtype="bfloat16", head="linear", lora=LoRAConfig(rank=16, last_layers=8)
-    )
-    converted = default_cache_dir()
-    converted.mkdir(parents=True, exist_ok=True)
-    (root / "models").symlink_to(converted)  # where the service looks for it
-    model = ValueModel.from_pretrained(config, seed=0)
-    model.save(root / "runs" / "critic-benchmark" / "export", {})
-    return ServedCritic.load(ServedCriticConfig(run="benchmark"), root)
 
 
 def _median_ratio(ours: list[float], theirs: list[float]) -> float:
     """Of rounds measured one after the other, which met about the same noise."""
     return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
-
-
-def _quantile(values: list[float], share: float) -> float:
-    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
-
-
-@contextmanager
-def _served(root: Path) -> Iterator[str]:
-    port = _free_port()
-    command = [
-        "-W",
-        "ignore",
-        "-m",
-        "serve",
-        f"storage.root={root}",
-        "critic.run=benchmark",
-        f"listen.port={port}",
-    ]
-    command += [f"batch_tokens={BATCH_TOKENS}", "limits.queue_seconds=300", "limits.request_seconds=120"]
-    with _process([sys.executable, *command], {}, signal.SIGINT):
-        yield _await(f"http://127.0.0.1:{port}", "/readyz")
-
-
-@contextmanager
-def _unbatched(root: Path) -> Iterator[str]:
-    port = _free_port()
-    command = [
-        "-m",
-        "uvicorn",
-        "benchmarks.unbatched_server:app",
-        "--port",
-        str(port),
-        "--log-level",
-        "error",
-    ]
-    with _process([sys.executable, *command], {"WMTP_BENCHMARK_ROOT": str(root)}, signal.SIGTERM):
-        yield _await(f"http://127.0.0.1:{port}", "/openapi.json")
-
-
-@contextmanager
-def _process(command: list[str], environment: dict[str, str], end: signal.Signals) -> Iterator[None]:
-    process = subprocess.Popen(
-        command, cwd=CHECKOUT, env=os.environ | environment, stdout=subprocess.DEVNULL, start_new_session=True
-    )
-    try:
-        yield
-    finally:
-        process.send_signal(end)
-        process.wait(60)
-
-
-def _await(url: str, path: str) -> str:
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline:
-        try:
-            if httpx.get(url + path, timeout=5).status_code == 200:
-                return url
-        except httpx.TransportError:
-            pass
-        time.sleep(0.3)
-    raise NotMeasured(f"{url} did not come up within 240 s")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections import Counter
 from dataclasses import dataclass, field
-
-import httpx
 
 from wmtp_ray.client import Options, PromptItem, ScoreClient
 from wmtp_ray.client.wire import ScoreAnswer
@@ -78,42 +75,3 @@ class Clients:
 
 def item(number: int) -> PromptItem:
     return PromptItem(prompt=f"Task {number}:\n", response=text_of(number))
-
-
-@dataclass
-class Overload:
-    """What a fixed number of impatient clients met: no retries, the next request at once."""
-
-    seconds: list[float] = field(default_factory=list)
-    refused: list[float] = field(default_factory=list)
-    statuses: Counter[int] = field(default_factory=Counter)
-
-    def run(self, url: str, threads: int, seconds: float, items: int) -> Overload:
-        """`threads` clients for `seconds`, each request of `items` items."""
-        ends, lock = time.monotonic() + seconds, threading.Lock()
-
-        def ask(seed: int) -> None:
-            numbers = random.Random(seed)
-            with httpx.Client(base_url=url, timeout=60) as client:
-                while time.monotonic() < ends:
-                    wanted = [item(numbers.randint(0, 999)).model_dump() for _ in range(items)]
-                    began = time.monotonic()
-                    status = client.post("/v1/score", json={"items": wanted}).status_code
-                    took = time.monotonic() - began
-                    with lock:
-                        self.statuses[status] += 1
-                        (self.seconds if status == 200 else self.refused).append(took)
-                    if status == 503:
-                        time.sleep(0.05)
-
-        workers = [threading.Thread(target=ask, args=(i,)) for i in range(threads)]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-        return self
-
-
-def quantile(values: list[float], share: float) -> float:
-    """The value below which `share` of them lie."""
-    return sorted(values)[min(len(values) - 1, int(share * len(values)))]

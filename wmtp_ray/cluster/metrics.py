@@ -1,6 +1,6 @@
-"""Metrics of training in Ray's own metrics system, where Prometheus finds them: one list of names, prefix `wmtp_`.
+"""Metrics of training in Ray's own metrics system, for Prometheus: one list of names, prefix `wmtp_train_`.
 
-ray start --head --metrics-export-port=8080      # http://NODE:8080/metrics has ray_wmtp_loss{run="..."} and so on
+ray start --head --metrics-export-port=8080      # http://NODE:8080/metrics has ray_wmtp_train_loss{run="..."} and so on
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ COUNTERS = {
 }
 """Counted up by each step's value of that name; Prometheus adds `_total`."""
 
-PREFIX = "wmtp_"
+PREFIX = "wmtp_train_"
 
 
 class RayMetrics:
