@@ -45,7 +45,8 @@ def resolve(options: Options, defaults: CriticWeighting, critic: ServedCritic) -
     weighting = defaults.model_copy(update={"first_token": first_token} | given)
     if weighting.min_weight > weighting.max_weight:
         raise unusable(
-            f"min_weight {weighting.min_weight} is more than max_weight {weighting.max_weight}",
+            f"min_weight {weighting.min_weight} is more than max_weight {weighting.max_weight}; lower the "
+            "first or raise the second",
             "/options/min_weight",
         )
     if critic.ranks and weighting.gamma != 1:

@@ -9,6 +9,7 @@ import { element, number, percent } from "./text.js";
 const at = (id) => document.getElementById(id);
 const NUMBERS = ["lam", "beta", "min_weight", "max_weight"];
 const CHOICES = ["statistics", "normalize"];
+const SWITCHES = ["truncate"];
 const tip = new Tip(at("tip"));
 let asking = 0;
 
@@ -36,7 +37,7 @@ function listen() {
     at("state").textContent = navigator.clipboard ? "Link copied." : "Copy the address of this page.";
   });
   addEventListener("hashchange", () => show(location.hash));
-  addEventListener("scroll", () => tip.hide(), { passive: true });
+  addEventListener("scroll", () => tip.follow(), { passive: true, capture: true });
 }
 
 async function examples() {
@@ -71,6 +72,7 @@ async function meet() {
 function view() {
   const options = Object.fromEntries(CHOICES.map((name) => [name, at(name).value]));
   for (const name of NUMBERS) if (at(name).value !== "") options[name] = Number(at(name).value);
+  for (const name of SWITCHES) options[name] = at(name).checked;
   return { problem: at("problem").value, first: at("first").value, second: at("second").value, options };
 }
 
@@ -78,7 +80,10 @@ function fill({ problem, first, second = "", options = {} }) {
   at("problem").value = problem;
   at("first").value = first;
   at("second").value = second;
-  for (const [name, value] of Object.entries(options)) if ([...NUMBERS, ...CHOICES].includes(name)) at(name).value = value;
+  for (const [name, value] of Object.entries(options)) {
+    if (SWITCHES.includes(name)) at(name).checked = value;
+    else if ([...NUMBERS, ...CHOICES].includes(name)) at(name).value = value;
+  }
 }
 
 async function show(fragment) {
@@ -96,25 +101,31 @@ async function ask() {
   const late = () => mine !== asking;
   const responses = [wanted.first, wanted.second].filter((text) => text !== "");
   const items = responses.map((response) => ({ instruction: wanted.problem, response }));
-  at("score").disabled = true;
-  at("state").textContent = "scoring …";
+  refuse(null);
+  busy(true);
+  at("state").textContent = "Scoring …";
   try {
     const answer = await score({ items, options: wanted.options }, (text) => late() || (at("state").textContent = text));
     if (late()) return;
     shown = wanted;
-    refuse(null);
-    render(answer, wanted.options);
+    const verdict = render(answer, wanted.options);
     history.replaceState(null, "", await toFragment(wanted));
     at("link").disabled = false;
-    at("state").textContent = `${items.length === 1 ? "Scored." : "Both scored."}`;
+    at("state").textContent = verdict;
   } catch (error) {
     if (late()) return;
     if (error.status === undefined) throw error;
     refuse(error);
     at("state").textContent = "";
   } finally {
-    if (!late()) at("score").disabled = false;
+    if (!late()) busy(false);
   }
+}
+
+function busy(is) {
+  at("score").disabled = is;
+  at("ask").setAttribute("aria-busy", is);
+  at("result").setAttribute("aria-busy", is);
 }
 
 function refuse(error) {
@@ -124,6 +135,7 @@ function refuse(error) {
   if (error.status === 401) at("key").hidden = false;
 }
 
+// Returns what came out, in a sentence.
 function render({ items }, options) {
   const bounds = [options.min_weight, options.max_weight];
   const common = range(items);
@@ -131,13 +143,16 @@ function render({ items }, options) {
   at("greatest").textContent = number(bounds[1], 1);
   at("panels").replaceChildren(...items.map((item, i) => panel("AB"[i], item, bounds, common, tip)));
   at("verdict").hidden = items.length < 2;
+  at("empty").hidden = true;
+  at("result").hidden = false;
   if (items.length === 2) {
     // The ranking loss says so: the logistic function of the difference of mean values.
     const probability = 1 / (1 + Math.exp(items[1].mean_value - items[0].mean_value));
     at("probability").textContent = percent(probability);
     at("share").style.width = `${100 * probability}%`;
+    return `Both scored: ${percent(probability)} that A is the better one.`;
   }
-  at("result").hidden = false;
+  return `Scored: mean value ${number(items[0].mean_value)}.`;
 }
 
 begin();

@@ -5,7 +5,7 @@ import { number } from "./text.js";
 const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 1000;
 const HEIGHT = 140;
-const LEFT = 44;
+const LEFT = 52;
 const RIGHT = 10;
 const TOP = 12;
 const BOTTOM = 12;
@@ -24,9 +24,21 @@ export function range(items) {
   return [low - margin, high + margin];
 }
 
+// Round values between `low` and `high`, two to five of them, and how many decimals they have.
+function ticks(low, high) {
+  const least = (high - low) / 4;
+  const power = 10 ** Math.floor(Math.log10(least));
+  const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= least);
+  const first = Math.ceil(low / step);
+  const count = Math.floor(high / step) - first + 1;
+  const digits = Math.min(6, Math.max(0, -Math.floor(Math.log10(step) + 1e-9)));
+  return [Array.from({ length: count }, (_, i) => (first + i) * step), digits];
+}
+
 export class Curve {
   constructor(name, item, [low, high], told) {
     this.values = item.tokens.map((token) => token.value);
+    this.mean = item.mean_value;
     this.low = low;
     this.high = high;
     const first = number(this.values[0]);
@@ -44,15 +56,17 @@ export class Curve {
     const points = this.values.map((value, i) => `${this.#x(i).toFixed(1)},${this.#y(value).toFixed(1)}`);
     const floor = HEIGHT - BOTTOM;
     const parts = [];
-    for (const value of [this.low, (this.low + this.high) / 2, this.high]) {
+    const [marks, digits] = ticks(this.low, this.high);
+    for (const value of marks) {
       const y = this.#y(value);
       parts.push(svg("line", { class: "axis", x1: LEFT, x2: this.width - RIGHT, y1: y, y2: y }));
       const label = svg("text", { x: LEFT - 6, y: y + 4, "text-anchor": "end" });
-      label.textContent = number(value, 2);
+      label.textContent = number(value, digits);
       parts.push(label);
     }
-    parts.push(svg("polygon", { class: "area", points: `${LEFT},${floor} ${points.join(" ")} ${this.#x(this.values.length - 1)},${floor}` }));
+    const mean = this.#y(this.mean);
     parts.push(svg("polyline", { class: "line", points: points.join(" ") }));
+    parts.push(svg("line", { class: "mean", x1: LEFT, x2: this.width - RIGHT, y1: mean, y2: mean }));
     this.line = svg("line", { class: "mark", y1: TOP, y2: floor, visibility: "hidden" });
     this.dot = svg("circle", { class: "dot", r: 4.5, visibility: "hidden" });
     this.element.replaceChildren(...parts, this.line, this.dot);

@@ -2,7 +2,7 @@
 // The whole is a list box with one tab stop: arrow keys move among its tokens, and screen readers say each one's numbers.
 
 import { paint } from "./colour.js";
-import { element, number, visible } from "./text.js";
+import { element, number, spoken } from "./text.js";
 
 // What is shown as one piece: its tokens' numbers in the answer.
 export function gather(tokens) {
@@ -36,7 +36,7 @@ export class Heatmap {
   #token(name, { piece, numbers, ends }, i, bounds) {
     const tokens = numbers.map((n) => this.item.tokens[n]);
     const weight = tokens.reduce((sum, token) => sum + token.weight, 0) / tokens.length;
-    const made = element("span", { class: "t", role: "option", id: `${name}-${i}`, "aria-selected": "false", "aria-label": `${ends ? "end" : visible(piece)}, weight ${number(weight, 2)}, value ${number(tokens.at(-1).value)}, advantage ${number(tokens.at(-1).advantage)}` });
+    const made = element("span", { class: "t", role: "option", id: `${name}-${i}`, "aria-selected": "false", "aria-label": `${ends ? "end of the program" : spoken(piece)}, weight ${number(weight, 2)}, value ${number(tokens.at(-1).value)}, advantage ${number(tokens.at(-1).advantage)}` });
     made.textContent = ends ? "end" : piece;
     if (ends) made.classList.add("end");
     if (piece.includes("\n")) made.classList.add("line");

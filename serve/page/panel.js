@@ -22,12 +22,13 @@ export function panel(name, item, bounds, range, tip) {
   const figures = element("dl");
   const figure = (term, text) => figures.append(element("div", {}, element("dt", {}, term), element("dd", {}, text)));
   figure("mean value", number(item.mean_value));
-  figure("tokens", `${item.response_tokens} after ${item.prompt_tokens}`);
+  figure("tokens", item.response_tokens);
+  figure("of prompt", item.prompt_tokens);
   const weights = item.tokens.map((token) => token.weight);
   figure("mean weight", number(weights.reduce((sum, w) => sum + w, 0) / weights.length, 2));
   const head = element("header", {}, element("h2", {}, `Solution ${name}`), figures);
   if (item.truncated) head.append(element("span", { class: "cut" }, "cut: longer than the critic reads"));
-  const plot = element("div", { class: "curve" }, element("h3", {}, "value after each token"), curve.element);
+  const plot = element("div", { class: "curve" }, element("h3", {}, "value after each token; dashed: mean"), curve.element);
   return element("article", { class: "panel", "aria-label": `Solution ${name}` }, head, heatmap.element, plot, numbers(item));
 }
 
@@ -54,7 +55,13 @@ export class Tip {
     this.box.hidden = true;
   }
 
+  // Stay beside the token while the page, or the program in its box, scrolls.
+  follow() {
+    if (!this.box.hidden) this.#place();
+  }
+
   show(beside, tokens, count) {
+    this.beside = beside;
     const rows = [];
     for (const [i, token] of tokens.slice(0, 4)) {
       rows.push(["weight", number(token.weight)], ["advantage", number(token.advantage)], ["value", number(token.value)]);
@@ -64,7 +71,11 @@ export class Tip {
     const piece = tokens[0][1].piece;
     this.box.replaceChildren(element("code", {}, piece === "" ? "end of the program" : visible(piece)), table);
     this.box.hidden = false;
-    const at = beside.getClientRects()[0] ?? beside.getBoundingClientRect();
+    this.#place();
+  }
+
+  #place() {
+    const at = this.beside.getClientRects()[0] ?? this.beside.getBoundingClientRect();
     const [width, height] = [this.box.offsetWidth, this.box.offsetHeight];
     const left = Math.max(8, Math.min(at.left, innerWidth - width - 8));
     const below = at.bottom + 8 + height < innerHeight;

@@ -10,6 +10,10 @@ export const percent = (p) => (p > 0.995 && p < 1 ? "> 99 %" : p < 0.005 && p > 
 export const visible = (piece) =>
   piece.replaceAll("\n", "↵").replaceAll("\t", "⇥").replaceAll(" ", "·").replaceAll("\r", "␍") || "∅";
 
+// The same for the ear.
+export const spoken = (piece) =>
+  piece.replace(/^ (?=\S)/, "").replace(/ +/g, (run) => (run.length > 1 ? ` ${run.length} spaces ` : " space ")).replaceAll("\n", " new line ").replaceAll("\t", " tab ").replace(/\s+/g, " ").trim() || "nothing visible";
+
 export function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {

@@ -46,6 +46,13 @@ def shown(address: str, profile: Path) -> str:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
+def tag(id: str, page: str) -> str:
+    """The opening tag of an element."""
+    found = re.search(rf'<[^>]*id="{id}"[^>]*>', page)
+    assert found is not None
+    return found[0]
+
+
 @needs_chromium
 def test_a_link_shows_its_view(url: str, tmp_path: Path) -> None:
     code = "def add(a, b):\n    return a + b  # 👧\n"
@@ -62,21 +69,22 @@ def test_a_link_shows_its_view(url: str, tmp_path: Path) -> None:
     weights = {f"{weight:.2f}" for piece, weight in expected if piece and "👧" not in piece}
     assert weights <= {weight for _, weight in labels}
     assert re.search(r'id="probability">\d+ %<', page)
-    assert 'id="result" aria-label="Result">' in page  # no longer hidden
+    assert "hidden" not in tag("result", page) and "hidden" in tag("empty", page)
+    assert re.search(r'role="status">Both scored: \d+ % that A is the better one\.<', page)
 
 
 @needs_chromium
 def test_what_is_refused_is_said(url: str, tmp_path: Path) -> None:
     page = shown(f"{url}/{fragment('x = 1', min_weight=4)}", tmp_path)
     assert re.search(r'role="alert">[^<]*min_weight 4', page)
-    assert 'id="result" aria-label="Result" hidden' in page
+    assert "hidden" in tag("result", page) and "hidden" not in tag("empty", page)
 
 
 @needs_chromium
 @pytest.mark.parametrize("check", ["keyboard", "long", "link"])
 def test_in_the_browser(url: str, tmp_path: Path, check: str) -> None:
     """The checks of `page_checks/`, which use the page's own modules and write what they found."""
-    page = shown(f"{url}/checks/{check}.html", tmp_path)
+    page = shown(f"{url}/checks/frame.html#{check}", tmp_path)
     found = re.search(r'<pre id="found">(.*?)</pre>', page, re.S)
     assert found is not None, page[-2000:]
     assert found[1].strip() == "as wanted"

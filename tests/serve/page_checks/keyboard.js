@@ -1,15 +1,8 @@
-<!doctype html>
-<meta charset="utf-8">
-<link rel="stylesheet" href="/page/page.css">
-<pre id="found"></pre>
-<div id="tip" hidden></div>
-<main id="place"></main>
-<script type="module">
 import { panel, Tip } from "/page/panel.js";
 import { range } from "/page/curve.js";
-import { report, want, sample } from "/checks/checks.js";
+import { want, sample } from "/checks/checks.js";
 
-await report(() => {
+export default function check() {
   const tokens = ["def", " f", "():", "\n   ", " return", " 1", "\n", ""].map((piece, i) => sample(piece, i));
   const item = { response: "", mean_value: 0, prompt_tokens: 3, response_tokens: tokens.length, truncated: false, tokens };
   const tip = new Tip(document.getElementById("tip"));
@@ -19,6 +12,8 @@ await report(() => {
   const press = (key) => list.dispatchEvent(new KeyboardEvent("keydown", { key, cancelable: true }));
   const at = () => list.getAttribute("aria-activedescendant");
   want(made.querySelectorAll("[role=option]").length, 8, "options");
+  const label = (id) => made.querySelector(`#${id}`).getAttribute("aria-label").split(", weight")[0];
+  want(["A-0", "A-1", "A-3", "A-7"].map(label).join("|"), "def|f|new line 3 spaces|end of the program", "what is said");
   press("ArrowRight");
   want(at(), "A-1", "right");
   want(tip.box.hidden, false, "the tip shows");
@@ -42,5 +37,4 @@ await report(() => {
   details.dispatchEvent(new Event("toggle"));
   want(made.querySelectorAll("tbody tr").length, 8, "rows of the table");
   want(list.tabIndex, 0, "one tab stop");
-});
-</script>
+}

@@ -1,13 +1,9 @@
-<!doctype html>
-<meta charset="utf-8">
-<pre id="found"></pre>
-<script type="module">
 import { fromFragment, toFragment } from "/page/link.js";
 import { strength } from "/page/colour.js";
 import { gather } from "/page/heatmap.js";
-import { report, want, sample } from "/checks/checks.js";
+import { want, sample } from "/checks/checks.js";
 
-await report(async () => {
+export default async function check() {
   const view = { problem: "é 👧 \u0000 <b>", first: "x = 1\n".repeat(4000), second: "", options: { lam: 0.5, statistics: "batch" } };
   const fragment = await toFragment(view);
   want(JSON.stringify(await fromFragment(fragment)), JSON.stringify(view), "there and back");
@@ -20,5 +16,4 @@ await report(async () => {
   want(strength(5, 0.1, 1), 0, "nothing above one");
   const emoji = [sample("a", 0), { ...sample("👧", 1), end: 2 }, { ...sample("", 2), start: 1, end: 2 }, { ...sample("", 3), start: 2, end: 2 }];
   want(JSON.stringify(gather(emoji).map((shown) => shown.numbers)), "[[0],[1,2],[3]]", "parts of a character");
-});
-</script>
+}

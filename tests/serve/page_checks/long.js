@@ -1,15 +1,8 @@
-<!doctype html>
-<meta charset="utf-8">
-<link rel="stylesheet" href="/page/page.css">
-<pre id="found"></pre>
-<div id="tip" hidden></div>
-<main id="place"></main>
-<script type="module">
 import { panel, Tip } from "/page/panel.js";
 import { range } from "/page/curve.js";
-import { report, want, sample } from "/checks/checks.js";
+import { want, sample } from "/checks/checks.js";
 
-await report(() => {
+export default function check() {
   const tokens = Array.from({ length: 2000 }, (_, i) => sample(i % 12 === 11 ? "\n    " : ` token${i % 7}`, i));
   const item = { response: "", mean_value: 0, prompt_tokens: 3, response_tokens: 2000, truncated: true, tokens };
   const began = performance.now();
@@ -20,5 +13,4 @@ await report(() => {
   want(made.querySelectorAll("[role=option]").length, 2000, "options");
   want(milliseconds < 3000, true, `2,000 tokens in ${milliseconds} ms`);
   want(made.textContent.includes("cut"), true, "says that it was cut");
-});
-</script>
+}
