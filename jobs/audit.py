@@ -62,7 +62,7 @@ def run(config: AuditJobConfig, flags: Flags) -> None:
     if flags.dry_run:
         return console.print(dump_yaml(config))
     root = config.storage.root
-    store = SolutionStore.open(root / "stores" / config.data.store)
+    store = SolutionStore.named(root, config.data.store)
     tokenizer = load_tokenizer(resolve_model(config.tokenizer, root / "models"))
     plan = make_plan(store, config.data.sampling, config.data.plan)
     batches = [

@@ -25,17 +25,18 @@ from wmtp_ray.config.prepare import PrepareJobConfig
 from wmtp_ray.data.counts import StoreCounts
 from wmtp_ray.data.recipe import recipe_of
 from wmtp_ray.data.sources import build_source
-from wmtp_ray.data.store import SolutionStore
+from wmtp_ray.data.store import SolutionStore, store_path
 from wmtp_ray.errors import ConfigError
 from wmtp_ray.models.resolve import resolve_model
 from wmtp_ray.storage.manifest import MANIFEST_NAME
+from wmtp_ray.storage.remote import upload
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
 
 
 def run(config: PrepareJobConfig, flags: Flags) -> None:
     """Make the store that `config` describes, or show the one that is there."""
-    path = config.storage.root / "stores" / config.name
+    path = store_path(config.storage.root, config.name)
     source, recipe = build_source(config.source, config.languages), recipe_of(config)
     beginning = f"store {path} from {len(source.partitions())} parts of {recipe['source']}"
     if flags.dry_run:
@@ -45,13 +46,21 @@ def run(config: PrepareJobConfig, flags: Flags) -> None:
     if flags.fresh:
         move_aside(path)
     if (path / MANIFEST_NAME).exists():
-        return _show_finished(recipe, path)
+        _show_finished(recipe, path)
+        return _upload(path, config.upload)
     tokenizer = resolve_model(config.tokenizer, config.storage.root / "models")
     started = time.perf_counter()
     console.print(beginning)
     with connected(config.cluster.cpus_per_read + config.cluster.cpus_per_tokenize):
         counts = prepare_store(config, source, tokenizer, path)
     console.print(f"{counts.line()}; {time.perf_counter() - started:.0f} s")
+    _upload(path, config.upload)
+
+
+def _upload(path: Path, uri: str | None) -> None:
+    if uri is not None:
+        copied = upload(path, "store", uri)
+        console.print(f"{'copied to' if copied else 'is already at'} {uri}")
 
 
 def _show_finished(recipe: dict[str, Any], path: Path) -> None:

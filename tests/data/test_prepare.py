@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
+import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,3 +152,46 @@ def test_one_process_at_a_time_prepares_a_store(tmp_path: Path, tokenizer_direct
         pytest.raises(StorageError, match="another process is preparing"),
     ):
         prepare_store(job(tmp_path), SyntheticSource(), tokenizer_directory, tmp_path / "s")
+
+
+@dataclass(frozen=True)
+class WaitsToBeKilled(SyntheticSource):
+    """Reading parts 2 and 5 for the first time notes the process's id in `folder` half way, and waits."""
+
+    folder: str = ""
+
+    def problems(self, partition: int) -> Iterator[Problem | Reject]:
+        mark = Path(self.folder, str(partition))
+        for number, item in enumerate(super().problems(partition)):
+            if number == 3 and partition in (2, 5) and not mark.exists():
+                mark.write_text(str(os.getpid()))
+                time.sleep(120)
+            yield item
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("local_ray")
+def test_killed_workers_lose_and_repeat_nothing(tmp_path: Path, tokenizer_directory: Path):
+    """SIGKILL of the processes that read two of the parts: the store is the undisturbed one."""
+
+    def kill_readers() -> set[str]:
+        killed: set[str] = set()
+        deadline = time.monotonic() + 200
+        while len(killed) < 2 and time.monotonic() < deadline:
+            for part in {"2", "5"} - killed:
+                mark = tmp_path / part
+                if mark.exists() and (pid := mark.read_text()):
+                    os.kill(int(pid), signal.SIGKILL)
+                    killed.add(part)
+            time.sleep(0.1)
+        return killed
+
+    with ThreadPoolExecutor() as pool:
+        killer = pool.submit(kill_readers)
+        source = WaitsToBeKilled(folder=str(tmp_path))
+        counts = prepare_store(job(tmp_path), source, tokenizer_directory, tmp_path / "killed")
+        assert killer.result() == {"2", "5"}
+    assert counts == prepare_store(job(tmp_path), SyntheticSource(), tokenizer_directory, tmp_path / "whole")
+    stores = [SolutionStore.open(tmp_path / name) for name in ("killed", "whole")]
+    assert stores[0].manifest.files == stores[1].manifest.files

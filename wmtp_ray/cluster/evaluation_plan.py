@@ -131,7 +131,7 @@ def load_benchmarks(config: EvaluateJobConfig) -> list[Benchmark]:
         elif isinstance(one, SourceBenchmarkConfig):
             benchmark = source_problems(build_source(one.source), one.split, one.name)
         else:
-            store = SolutionStore.open(config.storage.root / "stores" / one.store)
+            store = SolutionStore.named(config.storage.root, one.store)
             benchmark = stored_problems(store, one.split, one.name)
         loaded.append(Benchmark(one.name, benchmark.tasks, benchmark.total).limited(one.limit))
     return loaded

@@ -17,7 +17,7 @@ from wmtp_ray.cluster.worker import JobSide, WorkerSpec
 from wmtp_ray.config import TrainingJobConfig, dump_yaml
 from wmtp_ray.config.command import Flags
 from wmtp_ray.data.plan import Plan, make_plan
-from wmtp_ray.data.store import SolutionStore
+from wmtp_ray.data.store import SolutionStore, store_path
 from wmtp_ray.errors import ModelError, StorageError
 from wmtp_ray.models.fingerprint import model_fingerprint
 from wmtp_ray.models.resolve import resolve_model
@@ -39,19 +39,9 @@ class Planned:
     validation: Plan
 
 
-def store_path(config: TrainingJobConfig) -> Path:
-    """Where the store that the configuration names lies."""
-    return config.storage.root / "stores" / config.data.store
-
-
 def plan_job(config: TrainingJobConfig) -> Planned:
     """Open the store and make both plans; `StorageError` or `ConfigError` name what is missing."""
-    path = store_path(config)
-    if not path.is_dir():
-        raise StorageError(
-            f"no store {path}; make it with jobs/prepare.py (name: {config.data.store}), or set data.store"
-        )
-    store = SolutionStore.open(path)
+    store = SolutionStore.named(config.storage.root, config.data.store)
     once = config.data.plan.model_copy(update={"epochs": 1.0, "max_steps": None})
     return Planned(
         store=store,
@@ -145,10 +135,10 @@ def _print_sampling(planned: Planned) -> None:
 
 def _describe(job: str, config: TrainingJobConfig, scorer: ScorerUse | None) -> None:
     console.print(dump_yaml(config))
-    there = store_path(config).is_dir()
-    planned = plan_job(config) if there else None
+    path = store_path(config.storage.root, config.data.store)
+    planned = plan_job(config) if path.is_dir() else None
     if planned is None:
-        console.print(f"{job}-{config.name}: no store {store_path(config)} yet")
+        console.print(f"{job}-{config.name}: no store {path} yet")
     else:
         console.print(f"{job}-{config.name}: {_plan_line(planned)}")
         _print_sampling(planned)

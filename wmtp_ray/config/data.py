@@ -159,7 +159,8 @@ class DataConfig(Section):
     """Where samples come from, and how they become steps."""
 
     store: str
-    """Name of a prepared store under the storage root."""
+    """Name of a prepared store under the storage root, or URI of an uploaded one (`s3://bucket/contests`), of which a
+    copy is made there."""
     sampling: SamplingConfig
     plan: PlanConfig
     validation: SamplingConfig

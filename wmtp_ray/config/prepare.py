@@ -153,4 +153,6 @@ class PrepareJobConfig(JobConfig):
     """Jaccard similarity of 5-grams of words from which on programs, or statements, are near-duplicates."""
     held_out: HeldOutConfig = HeldOutConfig()
     decontaminate: DecontaminationConfig | None = None
+    upload: str | None = None
+    """URI that the finished store is copied to (`s3://bucket/contests`), for jobs that name it as `data.store`."""
     cluster: PrepareClusterConfig = PrepareClusterConfig()

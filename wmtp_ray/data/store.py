@@ -22,6 +22,10 @@ from wmtp_ray.data.records import Tests
 from wmtp_ray.data.writer import LAYOUT
 from wmtp_ray.errors import DataError, StorageError
 from wmtp_ray.storage.manifest import Manifest, read_manifest, verify_manifest
+from wmtp_ray.storage.remote import copy_path, download, is_remote
+
+COPIES = Path("cache", "stores")
+"""Below the storage root: local copies of stores that are named by a URI."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,23 @@ class SolutionStore:
                 "prepare it again"
             )
         return cls(path, manifest)
+
+    @classmethod
+    def named(cls, root: Path, store: str) -> SolutionStore:
+        """The store that a configuration names: below the storage root, or at a URI, of which a local copy is made.
+
+        Raises `StorageError` where there is none, and what `open` raises.
+        """
+        if is_remote(store):
+            return cls.open(
+                download(store, "store", root / COPIES), "sizes"
+            )  # the copy's hashes were checked
+        path = store_path(root, store)
+        if not path.is_dir():
+            raise StorageError(
+                f"no store {path}; make it with jobs/prepare.py (name: {store}), or name another"
+            )
+        return cls.open(path)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return SolutionStore.open, (self.path, "sizes")
@@ -193,6 +214,11 @@ class SolutionStore:
     @cached_property
     def _problem_text(self) -> Dataset:
         return Dataset.from_file(str(self.path / "problems.arrow")).with_format("arrow")
+
+
+def store_path(root: Path, store: str) -> Path:
+    """Where the store that a configuration names is, or its local copy belongs. Reads no more than a manifest."""
+    return copy_path(store, "store", root / COPIES) if is_remote(store) else root / "stores" / store
 
 
 def _gather(text: Dataset, numbers: np.ndarray) -> dict[str, list[Any]]:

@@ -3,41 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import lzma
 import shutil
 import tempfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-import fsspec
-import pyarrow as pa
-from fsspec.implementations.arrow import ArrowFSWrapper
 from fsspec.implementations.local import LocalFileOpener
-from pyarrow.fs import FileSystem
 
 from wmtp_ray.errors import DataError
-
-UNREADABLE = (EOFError, zlib.error, lzma.LZMAError, OSError, ValueError, ImportError)
-"""What file systems and decompressors raise; pyarrow's errors are among them."""
-
-
-def filesystem_of(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The file system that opens `path`, and `path` as it names it.
-
-    fsspec's, or pyarrow's own (S3, GCS, HDFS) where the package that fsspec wants for it is not installed. `DataError`
-    where there is neither.
-    """
-    try:
-        return fsspec.url_to_fs(path)
-    except ImportError as error:
-        with contextlib.suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            filesystem, plain = FileSystem.from_uri(path)
-            return ArrowFSWrapper(filesystem), plain
-        raise DataError(f"cannot open {path} ({error}); install what it names, or copy the file") from error
-    except ValueError as error:
-        raise DataError(f"cannot open {path} ({error}); correct the path") from error
+from wmtp_ray.storage.filesystems import UNREADABLE, filesystem_of
 
 
 def found_files(paths: tuple[str, ...], suffixes: tuple[str, ...]) -> tuple[str, ...]:

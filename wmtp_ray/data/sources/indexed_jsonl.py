@@ -18,9 +18,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
 
 from wmtp_ray.data.records import Problem, Reject, Solution
-from wmtp_ray.data.sources.files import filesystem_of, lines, local_bytes, name_of, sizes, split_named
+from wmtp_ray.data.sources.files import lines, local_bytes, name_of, sizes, split_named
 from wmtp_ray.data.sources.jsonl import parse_line
 from wmtp_ray.errors import DataError
+from wmtp_ray.storage.filesystems import filesystem_of
 
 
 class _Indices(BaseModel):
