@@ -38,11 +38,11 @@ from wmtp_ray.evaluation.outcome import (
     write_reranked,
 )
 from wmtp_ray.evaluation.progress import EvaluationProgress
-from wmtp_ray.evaluation.report import ReportContent, render_report
 from wmtp_ray.evaluation.rerank import Reranked, answer_of, rerank
 from wmtp_ray.evaluation.samples import JudgedSample, SampleLog, read_samples
 from wmtp_ray.evaluation.table import ResultTable, result_table
-from wmtp_ray.evaluation.training_runs import read_training_run
+from wmtp_ray.report.evaluation import EvaluationReport
+from wmtp_ray.report.runs import read_training_run
 from wmtp_ray.storage.runs import RunDirectory
 
 console = Console(highlight=False, soft_wrap=True)
@@ -72,10 +72,10 @@ def run(config: EvaluateJobConfig, flags: Flags) -> None:
         reranked = _reranked(config, config.rerank, plan, samples)
         write_reranked(reranked, run.path)
     runs = [read_training_run(config.storage.root, name) for name in config.report.runs]
-    content = ReportContent(
+    report = EvaluationReport(
         config.report.title, table, plan.benchmarks, samples, runs, facts, dump_yaml(config), reranked
     )
-    run.write("report.html", render_report(content))
+    run.write("report.html", report.html())
     if not finished:
         run.finish({"samples": len(samples)} | table.to_json())
     _show(run, table, reranked)

@@ -1,4 +1,4 @@
-"""Sampling problems, judging programs in a sandbox, pass@k with intervals, and the report."""
+"""Sampling problems, judging programs in a sandbox, pass@k with intervals."""
 
 from wmtp_ray.evaluation.estimator import pass_at_k
 

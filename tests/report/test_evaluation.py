@@ -1,4 +1,4 @@
-"""The report: whole, self-contained, and escaped."""
+"""The report of an evaluation: whole, self-contained, and escaped."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from wmtp_ray.data.records import Case, Problem, Tests
 from wmtp_ray.errors import StorageError
 from wmtp_ray.evaluation.benchmarks import from_problems
 from wmtp_ray.evaluation.outcome import read_outcome, write_outcome
-from wmtp_ray.evaluation.report import ReportContent, render_report
 from wmtp_ray.evaluation.samples import SampleLog, read_samples
-from wmtp_ray.evaluation.training_runs import read_training_run
+from wmtp_ray.report.evaluation import EvaluationReport
+from wmtp_ray.report.runs import read_training_run
 
 
 @pytest.fixture
@@ -42,10 +42,10 @@ def report(storage: Path) -> str:
     benchmark = from_problems([Problem(p, "Write <b>f</b>.", (), tests=tests) for p in "pq"], "b")
     runs = [read_training_run(storage, name) for name in ("verifiable-x", "baseline-x")]
     facts = {"decoding": "2 samples", "tuning": "Settings were tuned & so on."}
-    content = ReportContent(
+    content = EvaluationReport(
         "A & B", table(all_samples()), [benchmark], all_samples(), runs, facts, "name: <x>\n"
     )
-    return render_report(content)
+    return content.html()
 
 
 def test_the_report_shows_everything_and_needs_nothing(storage: Path) -> None:
