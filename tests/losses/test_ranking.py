@@ -70,6 +70,7 @@ def test_statistics_equal_the_loop_and_add_up(pair, cut):
     assert found.pairs == len(margins) and found.dropped == len(v_pos) - len(margins)
     if margins:
         assert found.accuracy == np.mean([m > 0 for m in margins])
+        assert found.tied == sum(m == 0 for m in margins)
         np.testing.assert_allclose(found.margin, np.mean(margins), atol=1e-9)
         np.testing.assert_allclose(found.loss, float(pairwise_ranking_loss(v_pos, v_neg, mask_pos, mask_neg)))
         both = mask_pos.any(1) & mask_neg.any(1)
@@ -86,7 +87,7 @@ def test_worked_examples_of_the_documentation():
     found = RankingStatistics.of(
         torch.tensor([0.9, 0.2]), torch.tensor([0.1, 0.2]), torch.tensor([5, 9]), torch.tensor([7, 9])
     )
-    assert (found.pairs, found.accuracy, found.shorter_wins_accuracy) == (2, 0.5, 0.5)
+    assert (found.pairs, found.accuracy, found.tied, found.shorter_wins_accuracy) == (2, 0.5, 1, 0.5)
     assert found.margin == pytest.approx(0.4)
     segments = torch.tensor([[0, 0, 1, -1], [0, 1, 1, 2]])
     assert segment_index(segments, 5).tolist() == [[0, 0, 1, 5], [2, 3, 3, 4]]

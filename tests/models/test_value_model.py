@@ -57,11 +57,20 @@ def test_packed_rows_equal_padded_rows(family: Path, head: str) -> None:
     assert values(model).std() > 0.01
 
 
-def test_a_linear_head_reads_the_normed_hidden_state_of_transformers(family: Path) -> None:
+@pytest.mark.parametrize("num_layers", [None, 3, 1])
+def test_a_linear_head_reads_the_normed_hidden_state_of_transformers(
+    family: Path, num_layers: int | None
+) -> None:
     _, padded = packed_and_padded()
-    model = trained(family, head="linear", train="head")
+    model = trained(family, head="linear", train="head", num_layers=num_layers)
+    assert len(model.runner.layers) == (num_layers or 4)
+    whole = AutoModel.from_pretrained(family)
     with torch.no_grad():
-        hidden_RTD = AutoModel.from_pretrained(family)(input_ids=padded.input_ids).last_hidden_state
+        outputs = whole(input_ids=padded.input_ids, output_hidden_states=True)
+        # The last of the hidden states is normed, those below are not.
+        hidden_RTD = (
+            whole.norm(outputs.hidden_states[num_layers]) if num_layers else outputs.last_hidden_state
+        )
         expected = (hidden_RTD @ model.head.out.weight.T + model.head.out.bias).squeeze(-1)
     real = padded.segment_ids == 0
     torch.testing.assert_close(values(model, packed=False)[real], expected[real], rtol=1e-5, atol=1e-5)
@@ -86,6 +95,13 @@ def test_what_is_trained(family: Path, train: str, has_adapters: bool, trains_we
         ValueModel.from_pretrained(config_of(family, train="lora", lora=None))
 
 
+def test_a_critic_cannot_have_more_layers_than_its_backbone(family: Path) -> None:
+    with pytest.raises(ModelError, match=r"model\.num_layers 5: the model has 4 layers"):
+        ValueModel.from_pretrained(config_of(family, num_layers=5))
+    with pytest.raises(ModelError, match=r"lora\.last_layers 3: the model has 2 layers"):
+        ValueModel.from_pretrained(config_of(family, num_layers=2, lora=LoRAConfig(last_layers=3)))
+
+
 @pytest.fixture(scope="module")
 def saved(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ValueModel]:
     model = trained(tiny, head="mlp")
@@ -107,18 +123,23 @@ def test_a_saved_critic_is_whole(saved: tuple[Path, ValueModel], tiny: Path) -> 
 
 
 @pytest.mark.parametrize("train", ["head", "all"])
-def test_critics_without_adapters_are_saved_too(tiny: Path, tmp_path: Path, train: str) -> None:
-    model = trained(tiny, train=train)
+@pytest.mark.parametrize("num_layers", [None, 2])
+def test_critics_without_adapters_are_saved_too(
+    tiny: Path, tmp_path: Path, train: str, num_layers: int | None
+) -> None:
+    model = trained(tiny, train=train, num_layers=num_layers)
     model.save(tmp_path, {})
     assert torch.equal(values(ValueModel.load(tmp_path), vocabulary=49152), values(model, vocabulary=49152))
     assert (tmp_path / "backbone.safetensors").exists() == (train == "all")
 
 
-def test_fingerprints_follow_the_weights(saved: tuple[Path, ValueModel], tiny: Path) -> None:
+def test_fingerprints_follow_weights_and_layers(saved: tuple[Path, ValueModel], tiny: Path) -> None:
     _, model = saved
     same, other = trained(tiny, head="mlp"), trained(tiny, head="mlp")
     other.head.out.bias.data += 1e-3
     assert same.fingerprint == model.fingerprint != other.fingerprint
+    heads = [trained(tiny, train="head", num_layers=n).fingerprint for n in (None, 1, 2)]
+    assert len(set(heads)) == 3
 
 
 @pytest.mark.parametrize(
@@ -168,8 +189,9 @@ def test_another_backbone_or_tokenizer_is_refused(
         ValueModel.load(saved[0], backbone=same_weights)
 
 
-def test_a_linear_critic_is_a_token_classifier(tiny: Path, tmp_path: Path) -> None:
-    model = trained(tiny, head="linear")
+@pytest.mark.parametrize("num_layers", [None, 2])
+def test_a_linear_critic_is_a_token_classifier(tiny: Path, tmp_path: Path, num_layers: int | None) -> None:
+    model = trained(tiny, head="linear", num_layers=num_layers)
     model.export_token_classification(tmp_path)
     classifier = AutoModelForTokenClassification.from_pretrained(tmp_path).eval()
     _, padded = packed_and_padded(49152)

@@ -63,7 +63,7 @@ def test_vllm_loads_model_adapter_and_critic_with_equal_results(tiny: Path, tmp_
     # With `mtp/` beside the plain model: vLLM must not mind.
     policy.save_pretrained(tmp_path / "plain")
     policy.save_adapter(tmp_path / "adapter")
-    critic = trained(tiny, head="linear")
+    critic = trained(tiny, head="linear", num_layers=2)
     critic.export_token_classification(tmp_path / "critic")
 
     environment = os.environ | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "1"}

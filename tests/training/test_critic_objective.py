@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
 from tests.training.scenes import Scene, micro_batches, sample_alone
+from wmtp_ray.config import ValueModelConfig
 from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.plan import PlannedStep
 from wmtp_ray.losses import pairwise_ranking_loss
@@ -85,6 +88,15 @@ def test_a_step_is_the_ranking_loss_of_its_pairs(scene: Scene, head: str) -> Non
     shorter = mask_pos.sum(1) < mask_neg.sum(1)
     assert metrics["shorter_wins_accuracy"] == pytest.approx(shorter.double().mean().item())
     assert metrics["pairs"] == 5
+
+
+def test_an_untrained_critic_has_ties_and_no_accuracy(scene: Scene) -> None:
+    step = scene.plan("pairs").step(0)
+    untrained = ValueModel.from_pretrained(ValueModelConfig(name=str(scene.model), head="linear"))
+    with torch.no_grad():
+        metrics = scene.critic_objective(untrained).evaluate(micro_batches(scene, step), ALONE)
+    assert metrics["ties"] == 1 and math.isnan(metrics["pairwise_accuracy"])  # type: ignore[arg-type]
+    assert metrics["loss"] == pytest.approx(math.log(2))
 
 
 def test_the_cut_into_micro_batches_changes_nothing(scene: Scene) -> None:

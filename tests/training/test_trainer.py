@@ -124,6 +124,15 @@ def test_a_checkpoint_every_step_or_only_at_the_end_changes_nothing(
     assert_same_end(trainer, whole)
 
 
+def test_validation_before_training_can_be_left_out(
+    scene: Scene, values: Values, uninterrupted: tuple[str, Trainer], tmp_path: Path
+) -> None:
+    job, whole = uninterrupted
+    without = CONFIG.validation.model_copy(update={"before_training": False})
+    trainer_of(scene, job, tmp_path, values, config=dataclasses.replace(CONFIG, validation=without)).train()
+    assert records(tmp_path) == records(whole.run.path)[1:]
+
+
 def test_dropout_depends_on_the_seed(
     scene: Scene, values: Values, uninterrupted: tuple[str, Trainer], tmp_path: Path
 ) -> None:

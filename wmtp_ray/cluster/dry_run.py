@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from wmtp_ray.cluster.scoring import ScorerUse
 from wmtp_ray.config import PolicyJobConfig, TrainingJobConfig
-from wmtp_ray.config.model import BackboneConfig
+from wmtp_ray.config.model import BackboneConfig, ValueModelConfig
 from wmtp_ray.data.plan import Plan
 from wmtp_ray.models.memory import (
     critics_needed,
@@ -76,6 +76,8 @@ def described(config: TrainingJobConfig, plan: Plan | None, scorer: ScorerUse | 
         yield f"memory: unknown, since {backbone.name} is not on this machine"
         return
     size, workers = DecoderSize.of(shape), config.cluster.worker_range[1]
+    if isinstance(backbone, ValueModelConfig):
+        size = size.first(backbone.num_layers)
     chunk = config.loss.chunk_size if isinstance(config, PolicyJobConfig) else 0
     shards = workers if config.cluster.parallelism == "fsdp2" else 1
     memory = estimate_memory(size, backbone, work.largest, chunk, shards)
@@ -91,12 +93,12 @@ def described(config: TrainingJobConfig, plan: Plan | None, scorer: ScorerUse | 
 
 
 def _scoring(scorer: ScorerUse, largest: int, training: float, workers: int) -> Iterator[str]:
-    name, dtype, where = _scoring_model(scorer)
+    name, dtype, layers, where = _scoring_model(scorer)
     shape = model_shape(name)
     if shape is None:
         yield f"memory per {scorer.section} actor: unknown, since {name} is not on this machine"
         return
-    size = DecoderSize.of(shape)
+    size = DecoderSize.of(shape).first(layers)
     memory = estimate_scorer_memory(size, dtype, largest)
     yield f"memory per {scorer.section} actor: {memory}{_room(memory.total, scorer.pool.gpus_per_actor)}; {where}"
     scoring = scoring_flops(size)
@@ -110,17 +112,18 @@ def _scoring(scorer: ScorerUse, largest: int, training: float, workers: int) -> 
     )
 
 
-def _scoring_model(scorer: ScorerUse) -> tuple[str, str, str]:
-    """Name and dtype of the frozen model, and where they are known from."""
+def _scoring_model(scorer: ScorerUse) -> tuple[str, str, int | None, str]:
+    """Name, dtype and layers (None = all) of the frozen model, and where they are known from."""
     directory, section = scorer.directories[0], scorer.section
     if section == "critic" and (directory / "value_model.json").is_file():
         card = read_card(directory).config
-        return card.name, card.dtype, f"{directory} on {card.name}"
+        return card.name, card.dtype, card.num_layers, f"{directory} on {card.name}"
     if section == "reference" and directory.is_dir():
-        return str(directory), getattr(scorer.pool, "dtype", "bfloat16"), str(directory)
+        return str(directory), getattr(scorer.pool, "dtype", "bfloat16"), None, str(directory)
     return (
         PRODUCTION_SCORER,
         "bfloat16",
+        None,
         f"no {section} at {directory} yet: {PRODUCTION_SCORER} in bfloat16 assumed",
     )
 

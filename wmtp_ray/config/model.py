@@ -49,6 +49,8 @@ class PolicyConfig(BackboneConfig):
 class ValueModelConfig(BackboneConfig):
     """The critic."""
 
+    num_layers: PositiveInt | None = None
+    """Values are read after so many decoder layers, and those above are not even loaded; null = after all."""
     head: Literal["linear", "sigmoid", "mlp"] = "mlp"
     initial_bias: float = 0.0
     head_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0

@@ -111,3 +111,5 @@ class ValidationConfig(Section):
 
     every_steps: PositiveInt | None = None
     """null = only before the first and after the last step."""
+    before_training: bool = True
+    """false: not before the first step. A critic whose head starts at zero has nothing to validate there."""

@@ -90,6 +90,8 @@ class RankingStatistics:
     dropped: float = 0.0
     """Pairs with an empty side."""
     correct: float = 0.0
+    tied: float = 0.0
+    """Pairs whose two means are equal: no ranking at all, as of a head that starts at zero."""
     margin_sum: float = 0.0
     loss_sum: float = 0.0
     shorter_correct: float = 0.0
@@ -111,6 +113,7 @@ class RankingStatistics:
                 valid_P.sum().double(),
                 (~valid_P).sum().double(),
                 (margin_P > 0).sum().double(),
+                (valid_P & (margin_P == 0)).sum().double(),
                 margin_P.sum(),
                 -(logsigmoid(margin_P) * valid_P).sum(),
                 (valid_P & (count_pos < count_neg)).sum().double(),
@@ -122,13 +125,13 @@ class RankingStatistics:
         return RankingStatistics(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
     def as_tensor(self, device: torch.device | str = "cpu") -> Tensor:
-        """float64 [6] for an all-reduce (sum)."""
+        """float64 [7] for an all-reduce (sum)."""
         return torch.tensor([getattr(self, f.name) for f in fields(self)], dtype=torch.float64, device=device)
 
     @classmethod
-    def from_tensor(cls, sums_6: Tensor) -> RankingStatistics:
+    def from_tensor(cls, sums_7: Tensor) -> RankingStatistics:
         """Inverse of `as_tensor`."""
-        return cls(*sums_6.tolist())
+        return cls(*sums_7.tolist())
 
     @property
     def accuracy(self) -> float:

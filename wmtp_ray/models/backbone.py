@@ -29,11 +29,14 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 DTypeName = Literal["float32", "bfloat16"]
 
 
-def load_backbone(directory: Path, dtype: torch.dtype, *, unembedding: bool) -> PreTrainedModel:
-    """The model in `directory`, on the CPU: `...ForCausalLM` or, without `unembedding`, the bare decoder.
+def load_backbone(
+    directory: Path, dtype: torch.dtype, *, unembedding: bool, num_layers: int | None = None
+) -> PreTrainedModel:
+    """The model in `directory`, on the CPU: `...ForCausalLM` or, without `unembedding`, the bare decoder; of its layers
+    the first `num_layers`, and its last norm on top of them.
 
-    Errors: `ModelError` for another family, unreadable files, and weights missing, superfluous or of wrong
-    shape.
+    Errors: `ModelError` for another family, unreadable files, fewer layers, and weights missing, superfluous or of
+    wrong shape.
     """
     try:
         with quiet_transformers():
@@ -43,9 +46,13 @@ def load_backbone(directory: Path, dtype: torch.dtype, *, unembedding: bool) -> 
                 raise ModelError(
                     f"model {directory} is of the family {config.model_type!r}; supported are {families}"
                 )
+            all_layers = config.num_hidden_layers
+            if num_layers is not None:
+                _keep_layers(config, num_layers)
             auto = AutoModelForCausalLM if unembedding else AutoModel
             model, info = auto.from_pretrained(  # type: ignore[reportGeneralTypeIssues]
                 directory,
+                config=config,
                 dtype=dtype,
                 attn_implementation="sdpa",
                 local_files_only=True,
@@ -55,8 +62,12 @@ def load_backbone(directory: Path, dtype: torch.dtype, *, unembedding: bool) -> 
         if isinstance(error, ModelError):
             raise
         raise ModelError(f"model {directory} cannot be loaded ({error}); convert or copy it again") from error
-    # A bare decoder has no use for the unembedding of the file.
-    unexpected = {name for name in info["unexpected_keys"] if unembedding or not name.startswith("lm_head")}
+    # A bare decoder has no use for the unembedding of the file, and a cut one for the layers above.
+    unused = [f"layers.{number}." for number in range(config.num_hidden_layers, all_layers)]
+    unused += [] if unembedding else ["lm_head"]
+    unexpected = {
+        name for name in info["unexpected_keys"] if not name.removeprefix("model.").startswith(tuple(unused))
+    }
     for what, names in (("missing", info["missing_keys"]), ("unknown", unexpected)):
         if names:
             raise ModelError(
@@ -64,6 +75,17 @@ def load_backbone(directory: Path, dtype: torch.dtype, *, unembedding: bool) -> 
             )
     model.eval()
     return model
+
+
+def _keep_layers(config: PretrainedConfig, num_layers: int) -> None:
+    """Make `config` describe the first `num_layers` of its layers."""
+    if num_layers > config.num_hidden_layers:
+        raise ModelError(
+            f"model.num_layers {num_layers}: the model has {config.num_hidden_layers} layers; lower it or set null"
+        )
+    config.num_hidden_layers = num_layers
+    if getattr(config, "layer_types", None) is not None:
+        config.layer_types = config.layer_types[:num_layers]
 
 
 def sliding_window(config: PretrainedConfig, layer: int) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,10 @@ class DecoderSize:
             vocabulary=shape.vocab_size,
             tied=bool(shape.tie_word_embeddings),
         )
+
+    def first(self, layers: int | None) -> DecoderSize:
+        """The same decoder cut above its first `layers` layers; None = whole."""
+        return self if layers is None else replace(self, layers=layers)
 
     @property
     def layer_parameters(self) -> int:

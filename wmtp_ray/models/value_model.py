@@ -79,7 +79,7 @@ class ValueModel(nn.Module):
         self.source = source
         compute_dtype = DTYPES[config.dtype]
         base_dtype = torch.float32 if config.train == "all" else compute_dtype
-        self.backbone = load_backbone(source, base_dtype, unembedding=False)
+        self.backbone = load_backbone(source, base_dtype, unembedding=False, num_layers=config.num_layers)
         self.backbone.requires_grad_(config.train == "all")
         self.runner = LayerRunner(self.backbone, compute_dtype, config.gradient_checkpointing)
         if config.train == "lora" and config.lora is not None:
@@ -137,6 +137,8 @@ class ValueModel(nn.Module):
 
     def _fingerprint(self, backbone_fingerprint: str) -> str:
         settings = self.config.model_dump(mode="json", include={"head", "train", "lora"})
+        if self.config.num_layers is not None:
+            settings["num_layers"] = self.config.num_layers
         parts = [backbone_fingerprint, state_fingerprint(self.trainable_state_dict()), settings]
         return _sha256(parts)
 

@@ -6,6 +6,7 @@ Ranking: mean over pairs of -log sigmoid(mean V over the correct response - mean
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -187,9 +188,12 @@ def _shuffled(micro_batch: MicroBatch, seed: int | None) -> np.ndarray:
 
 def _as_metrics(statistics: RankingStatistics, loss_sum: Tensor, collective: Collective) -> Metrics:
     total = RankingStatistics.from_tensor(collective.sum(statistics.as_tensor()))
+    all_tied = total.pairs > 0 and total.tied == total.pairs
     return {
         "loss": collective.sum(loss_sum).item() / max(total.pairs, 1.0),
-        "pairwise_accuracy": total.accuracy,
+        # A head that starts at zero ranks nothing: that is no accuracy of 0, and no curve should begin there.
+        "pairwise_accuracy": math.nan if all_tied else total.accuracy,
+        "ties": total.tied / max(total.pairs, 1.0),
         "margin": total.margin,
         "shorter_wins_accuracy": total.shorter_wins_accuracy,
         "pairs": total.pairs,

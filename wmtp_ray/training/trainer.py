@@ -87,7 +87,7 @@ class Trainer:
             self._optimizer, self.plan.num_steps, self.config.schedule, self._steps_done
         )
         log = MetricsFile(self.run.metrics, 0 if new else self._steps_done) if self._is_first else None
-        if new and (first := self._validate()):
+        if new and self.config.validation.before_training and (first := self._validate()):
             self._log(log, {"step": self._steps_done, **first})
         shares = self.feed(self.plan, self._steps_done)
         stop = False
