@@ -23,7 +23,12 @@ QUIET_WORKERS = {
 @contextmanager
 def connected(logical_cpus: float) -> Iterator[None]:
     """Inside, this process is a Ray driver. A local Ray gets `logical_cpus` CPUs at least, since a job whose workers,
-    critics and read tasks do not all fit would wait for ever; on an existing cluster too few are an `InfraError`."""
+    critics and read tasks do not all fit would wait for ever; on an existing cluster too few are an `InfraError`.
+    Inside another `connected`, its connection is used and left as it is."""
+    if ray.is_initialized():
+        _require(logical_cpus)
+        yield
+        return
     logging.getLogger("ray").setLevel(logging.ERROR)
     os.environ.setdefault(
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", QUIET_WORKERS["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"]
@@ -56,13 +61,17 @@ def connected(logical_cpus: float) -> Iterator[None]:
             "(the same Ray and Python versions) or unset RAY_ADDRESS"
         ) from error
     try:
-        available = ray.cluster_resources().get("CPU", 0.0)
-        if available < logical_cpus:
-            raise InfraError(
-                f"the job needs {logical_cpus:g} logical CPUs and the cluster has {available:g}; start Ray with "
-                f"--num-cpus={int(logical_cpus + 0.999)} (logical CPUs may exceed real ones) or lower "
-                "cluster.num_workers, critic.actors or their cpus"
-            )
+        _require(logical_cpus)
         yield
     finally:
         ray.shutdown()
+
+
+def _require(logical_cpus: float) -> None:
+    available = ray.cluster_resources().get("CPU", 0.0)
+    if available < logical_cpus:
+        raise InfraError(
+            f"the job needs {logical_cpus:g} logical CPUs and the cluster has {available:g}; start Ray with "
+            f"--num-cpus={int(logical_cpus + 0.999)} (logical CPUs may exceed real ones) or lower "
+            "cluster.num_workers, critic.actors or their cpus"
+        )

@@ -10,13 +10,8 @@ from wmtp_ray.cluster.scoring import ScorerUse
 from wmtp_ray.config import PolicyJobConfig, TrainingJobConfig
 from wmtp_ray.config.model import BackboneConfig, ValueModelConfig
 from wmtp_ray.data.plan import Plan
-from wmtp_ray.models.memory import (
-    critics_needed,
-    estimate_memory,
-    estimate_scorer_memory,
-    scoring_flops,
-    training_flops,
-)
+from wmtp_ray.models.flops import TokenWork, critics_needed, forward_flops, training_flops
+from wmtp_ray.models.memory import estimate_memory, estimate_scorer_memory
 from wmtp_ray.models.shapes import DecoderSize, model_shape
 from wmtp_ray.models.value_model import read_card
 
@@ -83,7 +78,8 @@ def described(config: TrainingJobConfig, plan: Plan | None, scorer: ScorerUse | 
     memory = estimate_memory(size, backbone, work.largest, chunk, shards)
     yield f"memory per worker: {memory}{_room(memory.total, config.cluster.gpus_per_worker)}"
     if scorer is not None:
-        training = training_flops(size, backbone, work.target_share)
+        heads = config.model.num_heads if isinstance(config, PolicyJobConfig) else 0
+        training = float(training_flops(size, backbone, TokenWork(1.0, heads * work.target_share)))
         yield from _scoring(scorer, work.largest, training, workers)
     yield (
         "assumed: dense Llama-like layers; largest micro-batch "
@@ -101,7 +97,7 @@ def _scoring(scorer: ScorerUse, largest: int, training: float, workers: int) -> 
     size = DecoderSize.of(shape).first(layers)
     memory = estimate_scorer_memory(size, dtype, largest)
     yield f"memory per {scorer.section} actor: {memory}{_room(memory.total, scorer.pool.gpus_per_actor)}; {where}"
-    scoring = scoring_flops(size)
+    scoring = float(forward_flops(size, TokenWork(1.0)))
     one, _ = critics_needed(training, scoring, 1)
     exact, whole = critics_needed(training, scoring, workers)
     fewest, most = scorer.pool.actor_range

@@ -100,7 +100,7 @@ def run_training_job(
     )
     console.print(f"{run.path.name}: {_plan_line(planned)}")
     _print_sampling(planned)
-    with connected(logical_cpus(spec, scorer)):
+    with connected(logical_cpus(config.cluster, scorer)):
         seconds, asked = train_on_ray(spec, scorer, planned.training.num_steps)
     result = _result(run, config, planned, seconds)
     if asked:

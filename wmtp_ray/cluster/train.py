@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,13 +23,13 @@ from wmtp_ray import errors
 from wmtp_ray.cluster.progress import Progress
 from wmtp_ray.cluster.scoring import ScorePool, ScorerUse
 from wmtp_ray.cluster.worker import WorkerSpec, train_worker
+from wmtp_ray.config.run import ClusterConfig
 from wmtp_ray.storage.runs import RunDirectory
 from wmtp_ray.training.checkpoint import newest_state
 
 
-def logical_cpus(spec: WorkerSpec, critic: ScorerUse | None) -> float:
-    """CPUs that the job occupies at least: workers, critics, and their read tasks."""
-    cluster = spec.cluster
+def logical_cpus(cluster: ClusterConfig, critic: ScorerUse | None) -> float:
+    """CPUs that a job occupies at least: workers, critics, and their read tasks."""
     critics = critic.cpus if critic else 0.0
     each = cluster.cpus_per_worker + cluster.read_tasks * cluster.read_cpus
     return cluster.worker_range[0] * each + critics
@@ -62,7 +63,10 @@ def train_on_ray(
 @contextmanager
 def _stopping(run: RunDirectory, attempt: str) -> Iterator[None]:
     """Inside, SIGTERM (which `ray job stop` sends, too) asks the workers to save a checkpoint and end; a second
-    one ends the job at once."""
+    one ends the job at once. Several runs at a time have a thread each, which gets no signals: who starts them asks."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = signal.getsignal(signal.SIGTERM)
 
     def ask(number: int, frame: FrameType | None) -> None:

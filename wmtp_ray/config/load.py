@@ -7,6 +7,7 @@ that stands twice in a section is refused, too.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import types
 import typing
@@ -49,6 +50,14 @@ def validate_overrides(model: type[ConfigT], overrides: Iterable[str]) -> Config
     for override in overrides:
         _apply_override(content, override)
     return validate(model, content, "command line")
+
+
+def changed(content: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """A copy of a configuration's content, changed by `key.sub=value` overrides."""
+    copied = copy.deepcopy(content)
+    for override in overrides:
+        _apply_override(copied, override)
+    return copied
 
 
 def validate(model: type[ConfigT], content: dict[str, Any], place: str) -> ConfigT:
