@@ -17,15 +17,9 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from wmtp_ray.cluster.connect import connected
-from wmtp_ray.cluster.evaluation import draw_and_judge
-from wmtp_ray.cluster.evaluation_plan import (
-    EvaluationPlan,
-    check_models,
-    logical_cpus,
-    plan_evaluation,
-    require_same_models,
-)
+from wmtp_ray.cluster.evaluation_plan import EvaluationPlan, check_models, plan_evaluation
 from wmtp_ray.cluster.reranking import critic_values
+from wmtp_ray.cluster.verified_samples import verified_samples
 from wmtp_ray.config.command import Flags, run_command
 from wmtp_ray.config.evaluate import EvaluateJobConfig, RerankConfig
 from wmtp_ray.config.load import dump_yaml
@@ -37,9 +31,8 @@ from wmtp_ray.evaluation.outcome import (
     write_outcome,
     write_reranked,
 )
-from wmtp_ray.evaluation.progress import EvaluationProgress
 from wmtp_ray.evaluation.rerank import Reranked, answer_of, rerank
-from wmtp_ray.evaluation.samples import JudgedSample, SampleLog, read_samples
+from wmtp_ray.evaluation.samples import SAMPLES_FILE, JudgedSample, read_samples
 from wmtp_ray.evaluation.table import ResultTable, result_table
 from wmtp_ray.report.evaluation import EvaluationReport
 from wmtp_ray.report.runs import read_training_run
@@ -61,10 +54,10 @@ def run(config: EvaluateJobConfig, flags: Flags) -> None:
         console.print(f"{run.path.name} is finished (--fresh starts anew):")
         if config.rerank is None:
             return _show(run, read_outcome(run.path)[0], read_reranked(run.path))
-        samples = list(read_samples(run.path / "samples.jsonl"))
+        samples = list(read_samples(run.path / SAMPLES_FILE))
         table, facts = read_outcome(run.path)
     else:
-        samples = _samples(config, plan, run)
+        samples = verified_samples(plan, run, console.print)
         table, facts = _table(config, plan, samples), plan.facts()
         write_outcome(table, facts, run.path)
     reranked: Sequence[Reranked] = []
@@ -79,21 +72,6 @@ def run(config: EvaluateJobConfig, flags: Flags) -> None:
     if not finished:
         run.finish({"samples": len(samples)} | table.to_json())
     _show(run, table, reranked)
-
-
-def _samples(config: EvaluateJobConfig, plan: EvaluationPlan, run: RunDirectory) -> list[JudgedSample]:
-    """All judged samples; what is missing is drawn."""
-    require_same_models(run, plan)
-    log = SampleLog(run.path / "samples.jsonl")
-    there = f"; {len(log.samples)} are there" if log.samples else ""
-    console.print(f"{run.path.name}: {plan.summary()}{there}")
-    work = plan.missing(log)
-    if work:
-        progress = EvaluationProgress(len(log.samples), plan.num_samples)
-        with connected(logical_cpus(config)):
-            draw_and_judge(work, plan.tasks, config.engine, config.judge, log, progress, _show_sandbox)
-    log.close()
-    return log.samples
 
 
 def _table(config: EvaluateJobConfig, plan: EvaluationPlan, samples: list[JudgedSample]) -> ResultTable:
@@ -118,10 +96,6 @@ def _reranked(
     with connected(critic.actor_range[0] * critic.cpus_per_actor):
         values = critic_values(critic, config.storage.root, f"rerank-{config.name}", answers)
     return rerank(plan.in_order(samples), values, config.seed)
-
-
-def _show_sandbox(offered: str) -> None:
-    console.print(f"sandbox: {offered}")
 
 
 def _show(run: RunDirectory, table: ResultTable, reranked: Sequence[Reranked]) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -22,11 +21,9 @@ from wmtp_ray.cluster.prepare import move_aside, prepare_store
 from wmtp_ray.config import dump_yaml
 from wmtp_ray.config.command import Flags, run_command
 from wmtp_ray.config.prepare import PrepareJobConfig
-from wmtp_ray.data.counts import StoreCounts
-from wmtp_ray.data.recipe import recipe_of
+from wmtp_ray.data.recipe import finished_counts, recipe_of
 from wmtp_ray.data.sources import build_source
-from wmtp_ray.data.store import SolutionStore, store_path
-from wmtp_ray.errors import ConfigError
+from wmtp_ray.data.store import store_path
 from wmtp_ray.models.resolve import resolve_model
 from wmtp_ray.storage.manifest import MANIFEST_NAME
 from wmtp_ray.storage.remote import upload
@@ -46,7 +43,8 @@ def run(config: PrepareJobConfig, flags: Flags) -> None:
     if flags.fresh:
         move_aside(path)
     if (path / MANIFEST_NAME).exists():
-        _show_finished(recipe, path)
+        finished = finished_counts(recipe, path).line()
+        console.print(f"store {path} is finished (--fresh makes it anew): {finished}")
         return _upload(path, config.upload)
     tokenizer = resolve_model(config.tokenizer, config.storage.root / "models")
     started = time.perf_counter()
@@ -61,20 +59,6 @@ def _upload(path: Path, uri: str | None) -> None:
     if uri is not None:
         copied = upload(path, "store", uri)
         console.print(f"{'copied to' if copied else 'is already at'} {uri}")
-
-
-def _show_finished(recipe: dict[str, Any], path: Path) -> None:
-    store = SolutionStore.open(path)
-    before = store.manifest.facts
-    for key, value in recipe.items():
-        if before.get(key) != value:
-            raise ConfigError(
-                f"store {path} was prepared with {key} = {before.get(key)}, not {value}; "
-                "use --fresh or another name"
-            )
-    console.print(
-        f"store {path} is finished (--fresh makes it anew): {StoreCounts(**before['counts']).line()}"
-    )
 
 
 if __name__ == "__main__":

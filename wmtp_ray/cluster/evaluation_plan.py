@@ -1,4 +1,4 @@
-"""From an evaluation's configuration to its work: models on disk, tasks, and which engine draws what."""
+"""From a configuration to the samples it asks for: models on disk, tasks, and which engine draws what."""
 
 from __future__ import annotations
 
@@ -10,22 +10,27 @@ from pathlib import Path
 
 from actors.sampler import EngineSettings
 from wmtp_ray.cluster.evaluation import Draw, EngineWork
-from wmtp_ray.config.evaluate import EvaluateJobConfig, HumanEvalConfig, SourceBenchmarkConfig
+from wmtp_ray.config.evaluate import (
+    EvaluateJobConfig,
+    HumanEvalConfig,
+    SourceBenchmarkConfig,
+    VerifiedSamplesConfig,
+)
 from wmtp_ray.data.sources import build_source
 from wmtp_ray.data.store import SolutionStore
 from wmtp_ray.errors import ConfigError
 from wmtp_ray.evaluation.benchmarks import Benchmark, Task, humaneval, source_problems, stored_problems
 from wmtp_ray.evaluation.located_models import LocatedModel, find_checkpoint, locate
-from wmtp_ray.evaluation.samples import JudgedSample, SampleLog
+from wmtp_ray.evaluation.samples import MODELS_FILE, JudgedSample, SampleLog
 from wmtp_ray.evaluation.sampling import Decoding, Request, request_seed
 from wmtp_ray.storage.runs import RunDirectory, commit
 
 
 @dataclass(frozen=True)
-class EvaluationPlan:
-    """All that an evaluation will do, before anything is started."""
+class SamplePlan:
+    """All samples that a job will draw and judge, before anything is started."""
 
-    config: EvaluateJobConfig
+    config: VerifiedSamplesConfig
     benchmarks: tuple[Benchmark, ...]
 
     @cached_property
@@ -45,7 +50,7 @@ class EvaluationPlan:
         return len(self.config.models) * len(d.temperatures) * len(self.tasks) * d.samples_per_problem
 
     def in_order(self, samples: Iterable[JudgedSample]) -> list[JudgedSample]:
-        """All samples of a finished evaluation in the table's order: benchmark, temperature, model, problem."""
+        """All samples of a finished job: by benchmark, temperature, model, problem and number."""
         by_key = {sample.key: sample for sample in samples}
         d = self.config.decoding
         return [
@@ -66,6 +71,13 @@ class EvaluationPlan:
         benchmarks = ", ".join(f"{b.name} ({len(b.tasks)} of {b.total} problems)" for b in self.benchmarks)
         models = ", ".join(model.name for model in self.config.models)
         return f"{self.num_samples} samples of {models} on {benchmarks}"
+
+
+@dataclass(frozen=True)
+class EvaluationPlan(SamplePlan):
+    """All that an evaluation will do."""
+
+    config: EvaluateJobConfig
 
     def facts(self) -> dict[str, str]:
         """What the numbers depend on, for the table's readers."""
@@ -93,7 +105,7 @@ def plan_evaluation(config: EvaluateJobConfig) -> EvaluationPlan:
     return EvaluationPlan(config, tuple(load_benchmarks(config)))
 
 
-def check_models(config: EvaluateJobConfig) -> None:
+def check_models(config: VerifiedSamplesConfig) -> None:
     """Every model that `config` names is there, with the errors of `locate`; nothing is exported."""
     for model in config.models:
         if model.run is not None and model.checkpoint is not None:
@@ -102,10 +114,9 @@ def check_models(config: EvaluateJobConfig) -> None:
             locate(model, config.storage.root)
 
 
-def require_same_models(run: RunDirectory, plan: EvaluationPlan) -> None:
-    """A resumed evaluation goes on with the models it was begun with; `ConfigError` names the one that
-    changed."""
-    path = run.path / "models.json"
+def require_same_models(run: RunDirectory, plan: SamplePlan) -> None:
+    """A resumed job goes on with the models it was begun with; `ConfigError` names the one that changed."""
+    path = run.path / MODELS_FILE
     now = {model.name: model.fingerprint for model in plan.models}
     if path.exists():
         before = json.loads(path.read_text())
@@ -114,10 +125,10 @@ def require_same_models(run: RunDirectory, plan: EvaluationPlan) -> None:
             raise ConfigError(
                 f"{run.path} was begun with other weights of {changed[0]}; use --fresh or another name"
             )
-    run.write("models.json", json.dumps(now, indent=1))
+    run.write(MODELS_FILE, json.dumps(now, indent=1))
 
 
-def logical_cpus(config: EvaluateJobConfig) -> float:
+def logical_cpus(config: VerifiedSamplesConfig) -> float:
     """CPUs that must be there at least: one engine and the verifiers."""
     return config.engine.cpus_per_actor + config.judge.actors * config.judge.cpus_per_actor
 
@@ -138,7 +149,7 @@ def load_benchmarks(config: EvaluateJobConfig) -> list[Benchmark]:
 
 
 def engine_work(
-    config: EvaluateJobConfig, models: list[LocatedModel], benchmarks: list[Benchmark], log: SampleLog
+    config: VerifiedSamplesConfig, models: list[LocatedModel], benchmarks: list[Benchmark], log: SampleLog
 ) -> list[EngineWork]:
     """What is still to be drawn: models of one base share an engine (its adapters by LoRA requests), and each
     engine's problems are spread over `actors_per_model` actors. Samples that `log` has are left out."""
@@ -179,7 +190,7 @@ def engine_work(
 
 
 def _requests(
-    config: EvaluateJobConfig,
+    config: VerifiedSamplesConfig,
     model: str,
     temperature: float,
     benchmarks: list[Benchmark],

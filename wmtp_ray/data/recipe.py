@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 from wmtp_ray.config.prepare import PrepareJobConfig
+from wmtp_ray.data.counts import StoreCounts
 from wmtp_ray.data.decontamination import EvaluationTexts
 from wmtp_ray.data.prepared import Rules
 from wmtp_ray.data.sources import all_problems, build_source, source_identity, source_state
+from wmtp_ray.data.store import SolutionStore
 from wmtp_ray.data.writer import LAYOUT
+from wmtp_ray.errors import ConfigError
 from wmtp_ray.storage.runs import commit
 
 PLAIN_KEYS = ("max_length", "too_long", "languages", "parse_check", "max_bytes", "near_duplicate", "held_out")
@@ -26,6 +30,18 @@ def recipe_of(config: PrepareJobConfig) -> dict[str, Any]:
             name: source_identity(source) for name, source in config.decontaminate.against.items()
         }
     return recipe
+
+
+def finished_counts(recipe: dict[str, Any], path: Path) -> StoreCounts:
+    """What became of the rows of the finished store at `path`; `ConfigError` where it was made by another recipe."""
+    before = SolutionStore.open(path).manifest.facts
+    for key, value in recipe.items():
+        if before.get(key) != value:
+            raise ConfigError(
+                f"store {path} was prepared with {key} = {before.get(key)}, not {value}; "
+                "use --fresh or another name"
+            )
+    return StoreCounts(**before["counts"])
 
 
 def rules_of(config: PrepareJobConfig) -> Rules:

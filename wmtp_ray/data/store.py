@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset
 
 from wmtp_ray.data.index import SPLITS, ProblemIndex
-from wmtp_ray.data.records import Tests
+from wmtp_ray.data.records import Problem, Solution, Tests
 from wmtp_ray.data.writer import LAYOUT
 from wmtp_ray.errors import DataError, StorageError
 from wmtp_ray.storage.manifest import Manifest, read_manifest, verify_manifest
@@ -187,6 +187,38 @@ class SolutionStore:
     def tests(self, problem_id: str) -> Tests | None:
         """The tests of one problem, if it has any; `DataError` for an unknown id."""
         return self.problem(problem_id).tests
+
+    def whole_problems(self, first: int, last: int) -> list[Problem]:
+        """The problems numbered first ≤ n < last as a source yields them, each with all its rows."""
+        index = self.index
+        begin, end = np.searchsorted(index.row_problem, [first, last])
+        text = _gather(self._row_text, np.arange(begin, end))
+        solutions: list[list[Solution]] = [[] for _ in range(last - first)]
+        for i, row in enumerate(range(begin, end)):
+            start = text["mutated_start"][i]
+            solutions[index.row_problem[row] - first].append(
+                Solution(
+                    code=text["output"][i],
+                    is_correct=bool(index.row_correct[row]),
+                    language=text["language"][i],
+                    provenance=text["provenance"][i],
+                    mutated_span=None if start is None else (start, text["mutated_end"][i]),
+                )
+            )
+        return [
+            Problem(
+                problem_id=stored.problem_id,
+                instruction=stored.instruction,
+                solutions=tuple(solutions[stored.number - first]),
+                input=stored.input,
+                split=stored.split,
+                difficulty=stored.difficulty,
+                cf_rating=int(index.cf_rating[stored.number]),
+                tags=stored.tags,
+                tests=stored.tests,
+            )
+            for stored in self._stored_problems(np.arange(first, last))
+        ]
 
     def _stored_problems(self, numbers: np.ndarray) -> list[StoredProblem]:
         if numbers.size == 0:

@@ -13,6 +13,10 @@ from wmtp_ray.errors import StorageError
 from wmtp_ray.evaluation.verify import Status
 from wmtp_ray.storage.manifest import write_bytes_atomically
 
+SAMPLES_FILE = "samples.jsonl"
+MODELS_FILE = "models.json"
+"""Beside it: the fingerprint of each model by its name."""
+
 SampleKey: TypeAlias = tuple[str, float, str, str, int]
 """(model, temperature, benchmark, problem id, number of the sample)."""
 

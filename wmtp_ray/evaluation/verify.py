@@ -90,7 +90,7 @@ _NO_FAILURE: tuple[Status, str] | None = None
 
 
 def _verify_calls(program: str, tests: Tests, limits: Limits) -> Judgement:
-    expected = [_literal(case.expected) for case in tests.cases]
+    expected = [expected_value(case.expected) for case in tests.cases]
     task = {
         "mode": "call",
         "setup": tests.setup,
@@ -216,7 +216,8 @@ def _cause(outcome: Outcome, otherwise: str) -> tuple[Status, str]:
     return "error", last_line or otherwise
 
 
-def _literal(text: str) -> Any:
+def expected_value(text: str) -> Any:
+    """The value of a case of kind `call`; `DataError` for text that is no Python literal."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):

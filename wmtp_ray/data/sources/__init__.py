@@ -12,6 +12,8 @@ from wmtp_ray.config.prepare import (
     JsonlSourceConfig,
     MbppSourceConfig,
     MiniSourceConfig,
+    ProblemsSourceConfig,
+    SamplesSourceConfig,
     SourceConfig,
 )
 from wmtp_ray.data.records import Problem, Reject, Source
@@ -29,6 +31,14 @@ def build_source(config: SourceConfig, languages: tuple[str, ...] = ("python3",)
             from wmtp_ray.data.sources.jsonl import JsonlSource
 
             return JsonlSource(config.paths)
+        case ProblemsSourceConfig():
+            from wmtp_ray.data.sources.problem_lines import ProblemLinesSource
+
+            return ProblemLinesSource(config.paths)
+        case SamplesSourceConfig():
+            from wmtp_ray.data.sources.samples import samples_source
+
+            return samples_source(config, languages)
         case IndexedJsonlSourceConfig():
             from wmtp_ray.data.sources.indexed_jsonl import IndexedJsonlSource
 
@@ -68,6 +78,10 @@ def source_identity(config: SourceConfig) -> dict[str, Any]:
         identity["files"] = [
             {"name": name_of(path), "bytes": size} for path, size in zip(files, sizes(files), strict=True)
         ]
+    if isinstance(config, SamplesSourceConfig):
+        from wmtp_ray.data.sources.samples import collected_from, problems_identity
+
+        identity |= {"run": config.run.name, "problems": problems_identity(*collected_from(config.run))}
     return identity
 
 
@@ -79,13 +93,19 @@ def source_state(config: SourceConfig) -> list[str]:
 def source_files(config: SourceConfig) -> tuple[str, ...]:
     """The files that a source reads."""
     match config:
+        case SamplesSourceConfig(run=run):
+            from wmtp_ray.evaluation.samples import SAMPLES_FILE
+
+            return (str(run / SAMPLES_FILE),)
         case CodeContestsSourceConfig(paths=paths) if paths:
             return found_files(paths, (".parquet",))
         case IndexedJsonlSourceConfig(paths=paths):
             from wmtp_ray.data.sources.indexed_jsonl import metadata_path
 
             return tuple(file for path in paths for file in (path, metadata_path(path)))
-        case JsonlSourceConfig(paths=paths) | MbppSourceConfig(paths=paths):
+        case (
+            JsonlSourceConfig(paths=paths) | MbppSourceConfig(paths=paths) | ProblemsSourceConfig(paths=paths)
+        ):
             return paths
         case HumanEvalSourceConfig(path=str(path)):
             return (path,)

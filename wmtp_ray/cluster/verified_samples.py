@@ -1,0 +1,40 @@
+"""The samples that a plan asks for, drawn and judged; what a killed job left is not drawn again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from wmtp_ray.cluster.connect import connected
+from wmtp_ray.cluster.evaluation import draw_and_judge
+from wmtp_ray.cluster.evaluation_plan import SamplePlan, logical_cpus, require_same_models
+from wmtp_ray.evaluation.progress import EvaluationProgress
+from wmtp_ray.evaluation.samples import SAMPLES_FILE, JudgedSample, SampleLog
+from wmtp_ray.storage.runs import RunDirectory
+
+
+def verified_samples(plan: SamplePlan, run: RunDirectory, say: Callable[[str], None]) -> list[JudgedSample]:
+    """All samples of `plan`, judged, as they came; they are also in the run's `samples.jsonl`.
+
+    Connects to Ray while something is missing. Errors: those of `draw_and_judge`, and a `ConfigError` where a model
+    changed since the run was begun.
+    """
+    require_same_models(run, plan)
+    log = SampleLog(run.path / SAMPLES_FILE)
+    there = f"; {len(log.samples)} are there" if log.samples else ""
+    say(f"{run.path.name}: {plan.summary()}{there}")
+    work = plan.missing(log)
+    if work:
+        config = plan.config
+        progress = EvaluationProgress(len(log.samples), plan.num_samples)
+        with connected(logical_cpus(config)):
+            draw_and_judge(
+                work,
+                plan.tasks,
+                config.engine,
+                config.judge,
+                log,
+                progress,
+                lambda offered: say(f"sandbox: {offered}"),
+            )
+    log.close()
+    return log.samples
