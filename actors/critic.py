@@ -22,10 +22,11 @@ from wmtp_ray.storage.runs import RunDirectory
 
 @dataclass(frozen=True)
 class BatchScores:
-    """Scores of the samples of one batch, float32, and how many of them the cache had."""
+    """Scores of the samples of one batch, float32, how many of them the cache had, and the seconds of the forward."""
 
     samples: list[np.ndarray]
     cached: int
+    seconds: float
 
 
 class CriticActor:
@@ -55,19 +56,23 @@ class CriticActor:
         be cached; where another writer was first, its score is used."""
         keys = score_keys(batch, self._identity)
         stored: list[bytes | None] = answer(self._cache.get.remote(keys))
-        cached = len(keys) - stored.count(None)
+        cached, seconds = len(keys) - stored.count(None), 0.0
         self._measures.asked(len(keys))
         if None in stored:
-            samples = self._forward(batch)
+            samples, seconds = self._forward(batch)
             stored = answer(self._cache.put.remote(keys, samples))
-        return BatchScores([np.frombuffer(s, dtype=np.float32) for s in stored if s is not None], cached)
+        return BatchScores(
+            [np.frombuffer(s, dtype=np.float32) for s in stored if s is not None], cached, seconds
+        )
 
-    def _forward(self, batch: PackedBatch) -> list[bytes]:
+    def _forward(self, batch: PackedBatch) -> tuple[list[bytes], float]:
+        """Scores of the model, and the seconds that they took."""
         engine = self._load()
         started = time.perf_counter()
         samples = [scores.tobytes() for scores in engine.score(batch)]
-        self._measures.forward(batch.input_ids.numel(), time.perf_counter() - started)
-        return samples
+        seconds = time.perf_counter() - started
+        self._measures.forward(batch.input_ids.numel(), seconds)
+        return samples, seconds
 
     def _load(self) -> ScoreEngine:
         if self._engine is None:

@@ -51,7 +51,7 @@ from wmtp_ray.value_weighting.audit import (
     verdict,
 )
 from wmtp_ray.value_weighting.methods.critic import CriticAdvantage
-from wmtp_ray.value_weighting.token_classes import response_characters, token_cells
+from wmtp_ray.value_weighting.token_classes import mutated_tokens, token_cells
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
 CPU = torch.device("cpu")
@@ -109,8 +109,7 @@ def audited_tokens(
             ids = m.batch.input_ids[segment.row, segment.response].numpy()
             mutated = np.zeros(ids.size, dtype=bool)
             if (span := next(rows).mutated_span) is not None:
-                starts, ends = response_characters(tokenizer, ids.tolist(), eos)
-                mutated = (starts < max(span[1], span[0] + 1)) & (ends > span[0])
+                mutated = mutated_tokens(tokenizer, ids.tolist(), span, eos)
             parts = (
                 np.full(ids.size, number),
                 cells_RT[segment.row, segment.response].numpy(),

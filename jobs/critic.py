@@ -11,6 +11,7 @@ policy's training problems can be scored by a critic that has not seen them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -45,7 +46,7 @@ class CriticSide:
             return LambdaReturnObjective(model, device, config.objective, num_steps, shuffle_seed)
         return RankingObjective(model, device, shuffle_seed)
 
-    def export(self, objective: RankingObjective, run: RunDirectory, held_out: list[MicroBatch]) -> None:
+    def export(self, objective: RankingObjective, run: RunDirectory, held_out: Iterator[MicroBatch]) -> None:
         """The critic as policies and the service load it."""
         objective.model.save(run.export, self.config)
 

@@ -36,7 +36,8 @@ from wmtp_ray.evaluation.samples import SAMPLES_FILE, JudgedSample, read_samples
 from wmtp_ray.evaluation.table import ResultTable, result_table
 from wmtp_ray.report.evaluation import EvaluationReport
 from wmtp_ray.report.runs import read_training_run
-from wmtp_ray.storage.runs import RunDirectory
+from wmtp_ray.storage.runs import REPORT, RunDirectory
+from wmtp_ray.storage.timeline import read_timeline
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -66,9 +67,17 @@ def run(config: EvaluateJobConfig, flags: Flags) -> None:
         write_reranked(reranked, run.path)
     runs = [read_training_run(config.storage.root, name) for name in config.report.runs]
     report = EvaluationReport(
-        config.report.title, table, plan.benchmarks, samples, runs, facts, dump_yaml(config), reranked
+        title=config.report.title,
+        table=table,
+        benchmarks=plan.benchmarks,
+        samples=samples,
+        runs=runs,
+        facts=facts,
+        config_yaml=dump_yaml(config),
+        reranked=reranked,
+        timeline=read_timeline(run.path),
     )
-    run.write("report.html", report.html())
+    run.write(REPORT, report.html())
     if not finished:
         run.finish({"samples": len(samples)} | table.to_json())
     _show(run, table, reranked)
@@ -102,7 +111,7 @@ def _show(run: RunDirectory, table: ResultTable, reranked: Sequence[Reranked]) -
     console.print(outcome_text(table))
     if reranked:
         console.print(reranked_text(reranked))
-    console.print(f"report: {run.path / 'report.html'}")
+    console.print(f"report: {run.path / REPORT}")
 
 
 if __name__ == "__main__":

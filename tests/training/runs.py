@@ -28,6 +28,8 @@ CONFIG = TrainerConfig(
     validation=ValidationConfig(every_steps=3),
 )
 TIMES = (
+    "time",
+    "score_seconds",
     "seconds",
     "tokens_per_second",
     "padded_tokens_per_second",

@@ -9,6 +9,7 @@ and asked only for what it had not delivered.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,9 +27,12 @@ from wmtp_ray.evaluation.limits import Limits
 from wmtp_ray.evaluation.samples import JudgedSample, SampleLog
 from wmtp_ray.evaluation.sampling import Completion, Decoding, Request
 from wmtp_ray.evaluation.verify import Verdict
+from wmtp_ray.storage.timeline import Span
 
 JUDGED_AHEAD = 64
 """Programs that may wait for a verdict before completions are left waiting."""
+VERIFYING_SPAN_SECONDS = 10.0
+"""Verdicts are put into the timeline together, for about so long."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,9 @@ class _Stream:
     completions: Any = None
     position: int = 0
     missing: dict[tuple[str, str, int], Request] = field(default_factory=dict)
+    activity: str = "loading engines"
+    since: float = 0.0
+    """When it began with `activity`."""
 
     @property
     def draw(self) -> Draw:
@@ -73,14 +80,16 @@ def draw_and_judge(
     log: SampleLog,
     on_sample: Callable[[JudgedSample], None],
     on_sandbox: Callable[[str], None],
+    on_span: Callable[[Span], None] = lambda span: None,
 ) -> None:
     """Do all `work` and append every judged sample to `log`. `tasks` by (benchmark, problem id).
-    `on_sandbox` is told what the verifiers' machines offer, before any engine loads.
+    `on_sandbox` is told what the verifiers' machines offer, before any engine loads; `on_span` when an engine was
+    loading, sampling, and its samples were verified.
 
     Raises `InfraError` where an engine dies more often than `engine.max_restarts`, `SandboxError` where a
     verifier's machine cannot isolate, `DataError` for a prompt that no engine can take.
     """
-    evaluation = _Evaluation(tasks, engine, judge, log, on_sample)
+    evaluation = _Evaluation(tasks, engine, judge, log, on_sample, on_span)
     try:
         for offered in evaluation.protections():
             on_sandbox(offered)
@@ -97,9 +106,11 @@ class _Evaluation:
         judge: JudgeConfig,
         log: SampleLog,
         on_sample: Callable[[JudgedSample], None],
+        on_span: Callable[[Span], None],
     ) -> None:
         self._tasks, self._engine = tasks, engine
-        self._log, self._on_sample = log, on_sample
+        self._log, self._on_sample, self._on_span = log, on_sample, on_span
+        self._verifying: Span | None = None
         limits = Limits(
             judge.cpu_seconds, judge.wall_seconds, judge.memory_mb, judge.total_memory_mb, judge.processes
         )
@@ -126,6 +137,7 @@ class _Evaluation:
                     self._advance(item)
                 else:
                     self._record(item)
+        self._end_verifying()
 
     def protections(self) -> list[str]:
         """What the verifiers' machines offer, each once; `SandboxError` where it is less than required."""
@@ -137,6 +149,7 @@ class _Evaluation:
             ray.kill(actor)
 
     def _start(self, stream: _Stream) -> None:
+        stream.activity, stream.since = "loading engines", time.time()
         stream.actor = (
             ray.remote(SamplerActor)
             .options(num_cpus=self._engine.cpus_per_actor, num_gpus=self._engine.gpus_per_actor)
@@ -158,6 +171,7 @@ class _Evaluation:
             completion = answer(next(completions))
         except StopIteration:
             del self._streams[completions]
+            self._end_activity(stream)
             assert not stream.missing, f"an engine ended without {len(stream.missing)} samples"
             stream.position += 1
             if stream.position < len(stream.work.draws):
@@ -167,14 +181,36 @@ class _Evaluation:
             return
         except (RayActorError, InfraError) as error:
             del self._streams[completions]
+            self._end_activity(stream)
             self._replace(stream, error)
             return
+        if stream.activity != "sampling":
+            self._end_activity(stream)
         del stream.missing[completion.benchmark, completion.problem_id, completion.sample]
         task = self._tasks[completion.benchmark, completion.problem_id]
         verifier = self._verifiers[self._turn % len(self._verifiers)]
         self._turn += 1
         verdict = verifier.judge.remote(task.program(completion.text), task.tests)
         self._judging[verdict] = (stream.draw, completion)
+
+    def _end_activity(self, stream: _Stream) -> None:
+        """Record what the stream's engine did until now; what follows is sampling."""
+        now = time.time()
+        self._on_span(Span(stream.activity, stream.since, now))
+        stream.activity, stream.since = "sampling", now
+
+    def _verified(self, seconds: float) -> None:
+        """Add a verdict that took `seconds` to the span that is open, which is recorded and ends now and then."""
+        now, span = time.time(), self._verifying
+        start, before = (span.start, span.work) if span else (now - seconds, 0.0)
+        self._verifying = Span("verifying", start, now, before + seconds)
+        if now - start >= VERIFYING_SPAN_SECONDS:
+            self._end_verifying()
+
+    def _end_verifying(self) -> None:
+        if self._verifying:
+            self._on_span(self._verifying)
+        self._verifying = None
 
     def _replace(self, stream: _Stream, error: RayActorError | InfraError) -> None:
         reason = str(error).strip().splitlines()[-1]
@@ -196,6 +232,7 @@ class _Evaluation:
     def _record(self, reference: ray.ObjectRef) -> None:
         draw, completion = self._judging.pop(reference)
         verdict: Verdict = answer(reference)
+        self._verified(verdict.seconds)
         sample = JudgedSample(
             model=draw.model,
             temperature=draw.decoding.temperature,

@@ -16,14 +16,19 @@ from wmtp_ray.cluster.train import logical_cpus, train_on_ray
 from wmtp_ray.cluster.worker import JobSide, WorkerSpec
 from wmtp_ray.config import TrainingJobConfig, dump_yaml
 from wmtp_ray.config.command import Flags
+from wmtp_ray.config.critic import LambdaReturnConfig
 from wmtp_ray.data.plan import Plan, make_plan
 from wmtp_ray.data.store import SolutionStore, store_path
 from wmtp_ray.errors import ModelError, StorageError
+from wmtp_ray.evaluation.critic_diagnostics import diagnose
 from wmtp_ray.models.fingerprint import model_fingerprint
 from wmtp_ray.models.resolve import resolve_model
 from wmtp_ray.models.tokenizer import load_tokenizer, tokenizer_fingerprint
-from wmtp_ray.storage.runs import RunDirectory, commit, run_path
+from wmtp_ray.report.runs import DIAGNOSTICS, training_run
+from wmtp_ray.report.training import training_report
+from wmtp_ray.storage.runs import REPORT, RunDirectory, commit, run_path
 from wmtp_ray.training.checkpoint import complete_checkpoints, newest_state
+from wmtp_ray.training.held_out import read_held_out_pairs
 from wmtp_ray.training.metrics_file import read_metrics
 from wmtp_ray.training.trainer import TrainerConfig
 
@@ -66,7 +71,8 @@ def run_training_job(
     run = RunDirectory.open(config.storage.root, job, config, fresh=flags.fresh)
     if run.result is not None:
         console.print(f"{run.path.name} is finished (--fresh starts anew):")
-        return _print_result(run.result)
+        _print_result(run.result)
+        return console.print(f"  report: {run.path / REPORT}")
     backbone = resolve_model(config.model.name, config.storage.root / "models")  # pyright: ignore[reportAttributeAccessIssue]
     _require_tokenizer(backbone, planned.store)
     fingerprints = {
@@ -107,6 +113,18 @@ def run_training_job(
         result["critic_forwards"] = asked.stored_batches
     run.finish(result)
     _print_result(result)
+    _write_report(run, config, planned.store, backbone)
+
+
+def _write_report(run: RunDirectory, config: TrainingJobConfig, store: SolutionStore, backbone: Path) -> None:
+    """`report.html`, and for a critic what its held-out pairs say of it."""
+    step, pairs = read_held_out_pairs(run.path)
+    if pairs:
+        ranking = not isinstance(getattr(config, "objective", None), LambdaReturnConfig)
+        found = diagnose(step, pairs, store, load_tokenizer(backbone), ranking)
+        run.write(DIAGNOSTICS, found.to_json())
+    run.write(REPORT, training_report(training_run(run)))
+    console.print(f"  report: {run.path / REPORT}")
 
 
 def _require_tokenizer(backbone: Path, store: SolutionStore) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from wmtp_ray.cluster.scoring import ScorerUse
 from wmtp_ray.config import PolicyJobConfig
@@ -21,7 +24,7 @@ from wmtp_ray.config.weighting import (
 )
 from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.prompt import eos_id
-from wmtp_ray.data.segments import segments_of
+from wmtp_ray.data.segments import Segment, segments_of
 from wmtp_ray.errors import ConfigError
 from wmtp_ray.models.policy import MTPPolicy
 from wmtp_ray.models.tokenizer import load_tokenizer
@@ -30,8 +33,13 @@ from wmtp_ray.storage import write_manifest
 from wmtp_ray.storage.runs import RunDirectory, run_path
 from wmtp_ray.training.policy_objective import WeightedMTPObjective
 from wmtp_ray.value_weighting.methods import build_method
+from wmtp_ray.value_weighting.places import WeightPlaces
+from wmtp_ray.value_weighting.token_classes import token_cells
 
 SHOWN_SAMPLES = 3
+"""Held-out samples that the report draws token by token."""
+MEASURED_SAMPLES = 500
+"""Held-out samples whose weights are added up by place."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +73,11 @@ class PolicySide:
             device=device,
         )
 
-    def export(self, objective: WeightedMTPObjective, run: RunDirectory, held_out: list[MicroBatch]) -> None:
+    def export(
+        self, objective: WeightedMTPObjective, run: RunDirectory, held_out: Iterator[MicroBatch]
+    ) -> None:
         """`export/model`: head 1 as a plain Hugging Face model; `export/adapter`: the same as a PEFT adapter, where the
-        base stayed frozen; `weights_sample.json`: weights of a few held-out samples, for the report."""
+        base stayed frozen; `weights_sample.json`: weights of a few held-out samples, and where weight sits in many."""
         policy = objective.model
         policy.export_hf(run.export / "model")
         if self.config.model.lora is not None:
@@ -75,7 +85,7 @@ class PolicySide:
         write_manifest(run.export, "policy", model=self.config.model.model_dump(mode="json"))
         run.write(
             "weights_sample.json",
-            json.dumps({"samples": _token_weights(objective, policy.source, held_out)}, indent=1),
+            json.dumps(_token_weights(objective, load_tokenizer(policy.source), held_out), indent=1),
         )
 
 
@@ -131,30 +141,32 @@ def cache_file(root: Path, pool: ScorePoolConfig) -> Path:
 
 @torch.no_grad()
 def _token_weights(
-    objective: WeightedMTPObjective, source: Path, held_out: list[MicroBatch]
-) -> list[dict[str, Any]]:
-    """Response tokens of the first held-out samples with value, advantage and weight."""
-    tokenizer = load_tokenizer(source)
+    objective: WeightedMTPObjective, tokenizer: PreTrainedTokenizerBase, held_out: Iterator[MicroBatch]
+) -> dict[str, Any]:
+    """Response tokens of the first held-out samples with value, advantage and weight; and the weight of many by class
+    and place. Empty for a method whose weights do not come from values."""
     samples: list[dict[str, Any]] = []
+    places, measured = None, 0
     for micro_batch in held_out:
-        batch, values_RT = micro_batch.batch, micro_batch.values_RT
-        signal_RT = objective.method.signal(micro_batch)
+        signal_RT, values_RT = objective.method.signal(micro_batch), micro_batch.values_RT
         if signal_RT is None or values_RT is None:
-            return []
-        weights_RT = objective.token_weights(micro_batch)
-        for sample_id, s in zip(batch.sample_ids.tolist(), segments_of(batch), strict=True):
-            if len(samples) == SHOWN_SAMPLES:
-                return samples
-            response = slice(s.response_start, s.end)
-            samples.append(
-                {
-                    "sample_id": sample_id,
-                    "tokens": [
-                        tokenizer.decode([token]) for token in batch.input_ids[s.row, response].tolist()
-                    ],
-                    "values": values_RT[s.row, response].tolist(),
-                    "advantages": signal_RT[s.row, response].tolist(),
-                    "weights": weights_RT[s.row, response].tolist(),
-                }
-            )
-    return samples
+            break
+        batch, weights_RT = micro_batch.batch, objective.token_weights(micro_batch)
+        if weights_RT.dim() == 3:  # by head
+            weights_RT = weights_RT.mean(dim=-1)
+        columns = {"values": values_RT, "advantages": signal_RT, "weights": weights_RT}
+        for sample_id, segment in zip(batch.sample_ids.tolist(), segments_of(batch), strict=True):
+            if len(samples) < SHOWN_SAMPLES:
+                ids = batch.input_ids[segment.row, segment.response].tolist()
+                shown = {"sample_id": sample_id, "tokens": [tokenizer.decode([token]) for token in ids]}
+                samples.append(shown | {name: _response(column, segment) for name, column in columns.items()})
+        of_batch = WeightPlaces.of(weights_RT, token_cells(tokenizer, batch, eos_id(tokenizer)))
+        places = places + of_batch if places else of_batch
+        measured += len(batch.sample_ids)
+        if measured >= MEASURED_SAMPLES:
+            break
+    return {"samples": samples, "places": places.to_json() if places else None}
+
+
+def _response(values_RT: Tensor, segment: Segment) -> list[float]:
+    return values_RT[segment.row, segment.response].tolist()

@@ -74,6 +74,8 @@ class ScoreAhead:
             self._folds_N = row_folds(SolutionStore.open(store, check="sizes").index, len(self._groups))
         self.wait_seconds = 0.0
         """Time spent waiting for scores since the start."""
+        self.score_seconds = 0.0
+        """Time that the actors computed for the scores that came."""
         self.samples = self.cached_samples = 0
         """Samples scored since the start, and how many of them the cache had."""
 
@@ -152,6 +154,7 @@ class ScoreAhead:
         self._groups[call.fold].pending[call.actor] -= 1
         self.samples += len(scores.samples)
         self.cached_samples += scores.cached
+        self.score_seconds += scores.seconds
         return scores.samples
 
 

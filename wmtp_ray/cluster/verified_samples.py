@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from wmtp_ray.cluster.connect import connected
 from wmtp_ray.cluster.evaluation import draw_and_judge
@@ -10,6 +11,7 @@ from wmtp_ray.cluster.evaluation_plan import SamplePlan, logical_cpus, require_s
 from wmtp_ray.evaluation.progress import EvaluationProgress
 from wmtp_ray.evaluation.samples import SAMPLES_FILE, JudgedSample, SampleLog
 from wmtp_ray.storage.runs import RunDirectory
+from wmtp_ray.storage.timeline import record_span
 
 
 def verified_samples(plan: SamplePlan, run: RunDirectory, say: Callable[[str], None]) -> list[JudgedSample]:
@@ -35,6 +37,7 @@ def verified_samples(plan: SamplePlan, run: RunDirectory, say: Callable[[str], N
                 log,
                 progress,
                 lambda offered: say(f"sandbox: {offered}"),
+                partial(record_span, run.path),
             )
     log.close()
     return log.samples

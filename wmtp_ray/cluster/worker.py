@@ -22,6 +22,7 @@ from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.plan import Plan
 from wmtp_ray.errors import InfraError
 from wmtp_ray.storage.runs import RunDirectory
+from wmtp_ray.storage.timeline import timed
 from wmtp_ray.training.checkpoint import load_step
 from wmtp_ray.training.collective import Collective
 from wmtp_ray.training.feed import FeedUse
@@ -38,8 +39,8 @@ class JobSide(Protocol):
         """The objective with its model, on `device`."""
         ...
 
-    def export(self, objective: Any, run: RunDirectory, held_out: list[MicroBatch]) -> None:
-        """Write what users take away, on rank 0, after the last step. `held_out`: a few validation micro-batches."""
+    def export(self, objective: Any, run: RunDirectory, held_out: Iterator[MicroBatch]) -> None:
+        """Write what users take away, on rank 0, after the last step. `held_out`: rank 0's validation micro-batches."""
         ...
 
 
@@ -76,7 +77,13 @@ class StreamFeed:
         scores = self._scores
         if scores is None:
             return FeedUse()
-        return FeedUse(scores.wait_seconds, scores.samples, scores.cached_samples, scores.queue_depth)
+        return FeedUse(
+            scores.wait_seconds,
+            scores.score_seconds,
+            scores.samples,
+            scores.cached_samples,
+            scores.queue_depth,
+        )
 
 
 def train_worker(spec: WorkerSpec) -> None:
@@ -99,7 +106,8 @@ def train_worker(spec: WorkerSpec) -> None:
 def _train(spec: WorkerSpec, run: RunDirectory) -> None:
     collective = Collective()
     device = ray.train.torch.get_device() if torch.cuda.is_available() else torch.device("cpu")
-    objective = spec.job.build(device)
+    with timed(run.path if collective.rank == 0 else None, "loading the model"):
+        objective = spec.job.build(device)
     sharded = spec.cluster.parallelism == "fsdp2" and collective.distributed
     if sharded:
         shard_layers(objective.model, device.type)
@@ -130,7 +138,9 @@ def _train(spec: WorkerSpec, run: RunDirectory) -> None:
             objective.model.load_trainable_state_dict(chosen.parameters)
             objective.load_state_dict(chosen.state.objective)
         objective.model.eval()
-        spec.job.export(objective, run, next(feed(trainer.validation_plan, 0), []))
+        with timed(run.path, "export"):
+            held_out = (m for share in feed(trainer.validation_plan, 0) for m in share)
+            spec.job.export(objective, run, held_out)
     collective.barrier()
 
 

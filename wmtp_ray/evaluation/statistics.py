@@ -1,8 +1,9 @@
-"""Percentile bootstrap over problems: the interval of a mean, and of the difference of two means on the same
-problems."""
+"""Intervals: percentile bootstrap over problems, of a mean and of the difference of two means on the same problems;
+Wilson's for a share."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +46,18 @@ def bootstrap_mean(values: np.ndarray, *, seed: int = 0, level: float = 0.95) ->
     ]
     low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
     return Estimate(float(values.mean()), float(low), float(high))
+
+
+def share_interval(hits: int, of: int) -> Estimate:
+    """`hits / of` with its 95% Wilson score interval, which does not shrink to a point at 0 or 1. `of` ≥ 1.
+
+    Example: 8 of 10 → .8 [.490, .943].
+    """
+    z = 1.959964
+    share, spread = hits / of, z * z / of
+    centre = (share + spread / 2) / (1 + spread)
+    half = math.sqrt(share * (1 - share) * spread + spread * spread / 4) / (1 + spread)
+    return Estimate(share, centre - half, centre + half)
 
 
 def paired_difference(

@@ -10,12 +10,14 @@ from wmtp_ray.evaluation.rerank import Reranked
 from wmtp_ray.evaluation.samples import JudgedSample
 from wmtp_ray.evaluation.table import ResultTable
 from wmtp_ray.report.page import page
-from wmtp_ray.report.panels.curves import training_curves
+from wmtp_ray.report.panels.curves import compared_curves
+from wmtp_ray.report.panels.resources import evaluation_resources
 from wmtp_ray.report.panels.results import best_of_n, differences, results
 from wmtp_ray.report.panels.samples import browsable_samples
 from wmtp_ray.report.panels.settings import settings
 from wmtp_ray.report.panels.weights import token_weights
 from wmtp_ray.report.runs import TrainingRun
+from wmtp_ray.storage.timeline import Span
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class EvaluationReport:
     """What the numbers depend on: seed, decoding, commit, fingerprints."""
     config_yaml: str
     reranked: Sequence[Reranked] = ()
+    timeline: Sequence[Span] = ()
 
     def html(self) -> str:
         """The page."""
@@ -40,8 +43,9 @@ class EvaluationReport:
                 results(self.table, self.facts),
                 differences(self.table),
                 best_of_n(self.reranked),
-                training_curves(self.runs),
+                compared_curves(self.runs),
                 token_weights(self.runs),
+                evaluation_resources(self.timeline),
                 browsable_samples(self.benchmarks, self.samples),
                 settings(self.facts, self.config_yaml),
             ),

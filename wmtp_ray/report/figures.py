@@ -15,6 +15,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from wmtp_ray.evaluation.statistics import Estimate
 
@@ -49,9 +50,14 @@ def color(series: int) -> str:
 
 
 def line_chart(
-    curves: Mapping[str, Curve], *, x_label: str, y_label: str, points: Mapping[str, Curve] | None = None
+    curves: Mapping[str, Curve],
+    *,
+    x_label: str,
+    y_label: str,
+    points: Mapping[str, Curve] | None = None,
+    name_points: bool = True,
 ) -> str:
-    """Curves by name, and points of the same names on top (validation on training)."""
+    """Curves by name, and points of the same names on top (validation on training), named apart or not."""
 
     def draw(axes: Axes) -> None:
         names = [*curves, *(name for name in points or {} if name not in curves)]
@@ -59,10 +65,11 @@ def line_chart(
             if name in curves:
                 axes.plot(*curves[name], color=color(number), linewidth=1.6, label=name)
             if points and name in points:
-                label = f"{name}, held out" if name in curves else name
+                label = name if name not in curves else f"{name}, held out" if name_points else None
                 axes.plot(
                     *points[name], "o--", color=color(number), markersize=4.5, linewidth=0.9, label=label
                 )
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         _legend(axes)
@@ -70,8 +77,11 @@ def line_chart(
     return _svg(draw, f"{y_label} by {x_label}")
 
 
-def interval_chart(estimates: Mapping[str, Mapping[str, Estimate]], *, x_label: str) -> str:
-    """One group of rows per outer name, in it one dot with its interval per inner name."""
+def interval_chart(
+    estimates: Mapping[str, Mapping[str, Estimate]], *, x_label: str, reference: float | None = None
+) -> str:
+    """One group of rows per outer name, in it one dot with its interval per inner name ("" leaves one row per group);
+    a line at `reference`."""
     inner = list(dict.fromkeys(name for group in estimates.values() for name in group))
 
     def draw(axes: Axes) -> None:
@@ -82,9 +92,11 @@ def interval_chart(estimates: Mapping[str, Mapping[str, Estimate]], *, x_label: 
                 series = color(inner.index(name))
                 axes.plot([e.low, e.high], [row, row], color=series, linewidth=2)
                 axes.plot([e.mean], [row], "o", color=series, markersize=6)
-                ticks.append((row, f"{name} · {group}"))
+                ticks.append((row, f"{name} · {group}" if name else group))
                 row += 1
-            row += 0.6
+            row += 0.6 if len(inner) > 1 else 0.0
+        if reference is not None:
+            axes.axvline(reference, color=_INK, linewidth=0.8, linestyle=":")
         axes.set_yticks([at for at, _ in ticks], [label for _, label in ticks])
         axes.invert_yaxis()
         axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
@@ -109,6 +121,58 @@ def histogram_chart(counts: Mapping[str, Sequence[float]], *, top: float, x_labe
         _legend(axes)
 
     return _svg(draw, f"Histogram of {x_label}")
+
+
+def dot_chart(values: Mapping[str, Mapping[str, float]], *, x_label: str, reference: float) -> str:
+    """One row per inner name, in it one dot per outer name; a line at `reference`."""
+    rows = list(dict.fromkeys(name for series in values.values() for name in series))
+
+    def draw(axes: Axes) -> None:
+        axes.axvline(reference, color=_INK, linewidth=0.8, linestyle=":")
+        for number, (name, series) in enumerate(values.items()):
+            places = [rows.index(row) for row in series]
+            axes.plot(list(series.values()), places, "o", color=color(number), markersize=6, label=name)
+        axes.set_yticks(range(len(rows)), rows)
+        axes.invert_yaxis()
+        axes.set_xlabel(x_label)
+        _legend(axes)
+
+    return _svg(draw, x_label, height=1.1 + 0.27 * len(rows))
+
+
+def calibration_chart(
+    predicted: Sequence[float], observed: Sequence[Estimate], *, x_label: str, y_label: str
+) -> str:
+    """Observed shares with their intervals over predicted ones of at least ½, and the diagonal on which both agree."""
+
+    def draw(axes: Axes) -> None:
+        axes.plot([0.5, 1], [0.5, 1], color=_INK, linewidth=0.8, linestyle=":", label="predicted = observed")
+        for x, e in zip(predicted, observed, strict=True):
+            axes.plot([x, x], [e.low, e.high], color=color(0), linewidth=2)
+        axes.plot(predicted, [e.mean for e in observed], "o", color=color(0), markersize=6, label="observed")
+        axes.set_xlim(0.48, 1.02)
+        axes.set_ylim(0, 1.02)
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        _legend(axes)
+
+    return _svg(draw, f"{y_label} by {x_label}")
+
+
+def lanes_chart(lanes: Mapping[str, Sequence[float]], edges: Sequence[float], *, x_label: str) -> str:
+    """One row per name: how busy it was in each bin between `edges`, 1 (or the row's peak, if higher) fills the row."""
+
+    def draw(axes: Axes) -> None:
+        for row, (_, busy) in enumerate(lanes.items()):
+            filled = np.asarray(busy) / max(1.0, float(np.max(busy))) * 0.8
+            axes.stairs(filled - row, edges, baseline=-row, fill=True, color=color(row), alpha=0.85)
+        axes.set_yticks([0.4 - row for row in range(len(lanes))], list(lanes))
+        axes.set_xlim(edges[0], edges[-1])
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel(x_label)
+
+    return _svg(draw, f"Activities over {x_label}", height=0.7 + 0.36 * len(lanes))
 
 
 def _legend(axes: Axes) -> None:

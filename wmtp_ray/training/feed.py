@@ -16,6 +16,8 @@ class FeedUse:
 
     wait_seconds: float = 0.0
     """Time spent waiting for scores."""
+    score_seconds: float = 0.0
+    """Time that the frozen models computed for the scores that came."""
     scored: int = 0
     """Samples whose scores were asked for and came."""
     cached: int = 0

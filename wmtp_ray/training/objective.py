@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from wmtp_ray.data.micro_batch import MicroBatch, Need
 from wmtp_ray.data.plan import PlannedStep
 from wmtp_ray.training.collective import Collective
+from wmtp_ray.training.held_out import HeldOutPair
 
 Metrics = dict[str, float | list[float]]
 """Numbers by name; a histogram is a list."""
@@ -46,6 +47,11 @@ class Objective(Protocol):
     @property
     def needs(self) -> frozenset[Need]:
         """What micro-batches must carry beside their tokens."""
+        ...
+
+    @property
+    def held_out_pairs(self) -> Sequence[HeldOutPair]:
+        """Of the last `evaluate`, from all ranks; none where the objective knows no pairs."""
         ...
 
     def prepare(self, step: PlannedStep, mine: Sequence[MicroBatch], collective: Collective) -> None: ...

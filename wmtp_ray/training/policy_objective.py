@@ -25,6 +25,7 @@ from wmtp_ray.losses import ChunkedLoss, chunked_mtp_loss, head_normalizers
 from wmtp_ray.models.policy import MTPPolicy
 from wmtp_ray.training.collective import Collective
 from wmtp_ray.training.head_weights import HeadWeights
+from wmtp_ray.training.held_out import HeldOutPair
 from wmtp_ray.training.objective import Metrics
 from wmtp_ray.training.weight_report import WeightReport
 from wmtp_ray.value_weighting import AdvantageSums, mean_one_scales
@@ -33,6 +34,8 @@ from wmtp_ray.value_weighting.methods import LossSelection, WeightingMethod
 
 class WeightedMTPObjective:
     """Weighted MTP training of a policy. Implements `Objective`."""
+
+    held_out_pairs: Sequence[HeldOutPair] = ()
 
     def __init__(
         self,

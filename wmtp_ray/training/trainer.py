@@ -23,6 +23,8 @@ from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.plan import Plan, PlannedStep
 from wmtp_ray.errors import ConfigError, DataError, InfraError, StorageError
 from wmtp_ray.storage.runs import RunDirectory
+from wmtp_ray.storage.timeline import timed
+from wmtp_ray.training import held_out
 from wmtp_ray.training.checkpoint import (
     BestStep,
     Checkpoint,
@@ -97,6 +99,8 @@ class Trainer:
             if self._due(self.config.validation.every_steps):
                 record |= self._validate()
                 improved = self._note_best(record)
+                if improved or self.config.checkpoint.export == "last":
+                    self._write_pairs()
             self._log(log, record)
             if improved or stop or self._due(self.config.checkpoint.every_steps):
                 self._save()
@@ -115,6 +119,10 @@ class Trainer:
     @property
     def _is_first(self) -> bool:
         return self.collective.rank == 0
+
+    @property
+    def _timeline(self) -> Path | None:
+        return self.run.path if self._is_first else None
 
     def _log(self, log: MetricsFile | None, record: dict[str, Any]) -> None:
         if log:
@@ -156,6 +164,7 @@ class Trainer:
         record = {
             "step": self._steps_done,
             "epoch": step.epoch,
+            "time": time.time(),
             **metrics,
             "grad_norm": norm.item(),
             **rates,
@@ -168,7 +177,7 @@ class Trainer:
         if self.validation_plan.num_steps == 0:
             return {}
         self.objective.model.eval()
-        with torch.no_grad():
+        with timed(self._timeline, "validation"), torch.no_grad():
             shares = self.feed(self.validation_plan, 0)
             metrics = self.objective.evaluate((m for share in shares for m in share), self.collective)
         return {f"val_{name}": value for name, value in metrics.items()}
@@ -192,7 +201,16 @@ class Trainer:
             self._best = BestStep(step=self._steps_done, value=value)
         return improved
 
+    def _write_pairs(self) -> None:
+        """What the last validation found of each pair; the file stays that of the step which users take away."""
+        if self._is_first and self.objective.held_out_pairs:
+            self.run.write(held_out.FILE, held_out.as_lines(self._steps_done, self.objective.held_out_pairs))
+
     def _save(self) -> None:
+        with timed(self._timeline, "checkpoint"):
+            self._save_whole()
+
+    def _save_whole(self) -> None:
         model = self.objective.model
         # Sharded tensors are put together by all ranks, the files are rank 0's.
         parameters, optimizer = whole(model.trainable_state_dict()), whole(self._optimizer.state_dict())

@@ -37,6 +37,7 @@ class RankUse:
             rows=tuple(row for m in mine for row in m.batch.sample_ids.tolist()),
             feed=FeedUse(
                 wait_seconds=after.wait_seconds - before.wait_seconds,
+                score_seconds=after.score_seconds - before.score_seconds,
                 scored=after.scored - before.scored,
                 cached=after.cached - before.cached,
                 ahead=after.ahead,
@@ -89,6 +90,7 @@ class StepUse:
         }
         if scored:
             use["cache_hit_rate"] = sum(rank.feed.cached for rank in self.ranks) / scored
+            use["score_seconds"] = sum(rank.feed.score_seconds for rank in self.ranks)
         if gpu_memory := max(rank.gpu_memory for rank in self.ranks):
             use["peak_gpu_memory_bytes"] = gpu_memory
         return use

@@ -106,6 +106,15 @@ def response_characters(
     return ends - np.array(lengths, dtype=np.int64), ends
 
 
+def mutated_tokens(
+    tokenizer: PreTrainedTokenizerBase, ids: list[int], span: tuple[int, int], eos_token_id: int
+) -> np.ndarray:
+    """[tokens] bool: the response tokens that share a character with `span`, half-open; an empty one marks the token
+    that follows it."""
+    starts, ends = response_characters(tokenizer, ids, eos_token_id)
+    return (starts < max(span[1], span[0] + 1)) & (ends > span[0])
+
+
 def response_deciles(num_tokens: int) -> np.ndarray:
     """[tokens] int64: the tenth of the response that each token stands in. 20 tokens → 0 0 1 1 ... 9 9."""
     return np.arange(num_tokens) * DECILES // max(num_tokens, 1)

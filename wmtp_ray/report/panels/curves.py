@@ -1,27 +1,83 @@
-"""Metrics of training over steps, each run a curve, held-out values as points."""
+"""Metrics of training over steps: of one run, or of several beside each other; held-out values as points."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from wmtp_ray.report.figures import line_chart
-from wmtp_ray.report.markup import figure, section
+from wmtp_ray.report.figures import Curve, line_chart
+from wmtp_ray.report.markup import figure, figures, note, section
 from wmtp_ray.report.runs import TrainingRun
 
-SHOWN = (
+COMPARED = (
     ("loss_unweighted", "unweighted loss"),
     ("loss", "loss as trained"),
     ("pairwise_accuracy", "pairwise accuracy"),
     ("weight_ess", "effective sample size"),
 )
+OF_ONE_RUN: Mapping[str, Mapping[str, str]] = {
+    "loss": {"loss": "as trained", "loss_unweighted": "unweighted"},
+    "pairwise accuracy": {"pairwise_accuracy": "critic", "shorter_wins_accuracy": "shorter wins"},
+    "value margin": {"margin": "correct − incorrect"},
+    "gradient norm": {"grad_norm": "before clipping"},
+    "learning rate": {"learning_rate": "model", "learning_rate_head": "value head"},
+}
+WEIGHTS: Mapping[str, Mapping[str, str]] = {
+    "token weight": {
+        **{"weight_mean": "mean", "weight_std": "standard deviation", "weight_min": "least"},
+        **{"weight_max": "greatest", "weight_eos": "mean of EOS"},
+    },
+    "share of tokens at a clip bound": {"weight_share_at_min": "lower", "weight_share_at_max": "upper"},
+    "concentration": {"weight_ess": "effective sample size", "weight_entropy": "normalised entropy"},
+    "advantage": {
+        **{"advantage_mean": "mean", "advantage_std": "standard deviation"},
+        **{"ema_mean": "moving mean", "ema_std": "moving standard deviation"},
+    },
+}
+_STEP = "optimizer step"
 
 
-def training_curves(runs: Sequence[TrainingRun]) -> str:
-    """A figure for each metric that any of the runs has."""
+def compared_curves(runs: Sequence[TrainingRun]) -> str:
+    """A figure for each of the most telling metrics, a curve for each run that has it."""
     charts = []
-    for key, label in SHOWN:
-        curves = {run.name: curve for run in runs if (curve := run.curve(key))[0]}
-        points = {run.name: curve for run in runs if (curve := run.curve(f"val_{key}"))[0]}
+    for key, label in COMPARED:
+        curves, points = _found({run.name: _curves(run, key) for run in runs})
         if curves or points:
-            charts.append(figure(line_chart(curves, x_label="optimizer step", y_label=label, points=points)))
-    return section("Training", *charts)
+            charts.append(figure(line_chart(curves, x_label=_STEP, y_label=label, points=points)))
+    return section("Training", figures(*charts))
+
+
+def run_curves(run: TrainingRun) -> str:
+    """Everything that one run logged of its loss, head by head, and of its optimizer."""
+    heads = sorted({key for r in run.records for key in r if key.startswith("loss_head_")}, key=len)
+    per_head = {key: f"{key.removeprefix('loss_head_')} ahead" for key in heads}
+    per_head |= {"loss_head_1": "next token"} if per_head else {}
+    groups = {"loss": OF_ONE_RUN["loss"], "unweighted loss per head": per_head, **OF_ONE_RUN}
+    return section("Training", _charts(run, groups), note("Circles: held out."))
+
+
+def weight_curves(run: TrainingRun) -> str:
+    """Statistics of the token weights over steps; nothing where every token weighs the same."""
+    if not any(r.get("weight_std") for r in run.records):
+        return ""
+    return _charts(run, WEIGHTS)
+
+
+def _curves(run: TrainingRun, key: str) -> tuple[Curve, Curve]:
+    """A metric in training and held out."""
+    return run.curve(key), run.curve(f"val_{key}")
+
+
+def _charts(run: TrainingRun, groups: Mapping[str, Mapping[str, str]]) -> str:
+    charts = []
+    for label, keys in groups.items():
+        curves, points = _found({name: _curves(run, key) for key, name in keys.items()})
+        if curves or points:
+            chart = line_chart(curves, x_label=_STEP, y_label=label, points=points, name_points=False)
+            charts.append(figure(chart))
+    return figures(*charts)
+
+
+def _found(both: Mapping[str, tuple[Curve, Curve]]) -> tuple[dict[str, Curve], dict[str, Curve]]:
+    """Curves and points by name, without empty ones."""
+    curves = {name: curve for name, (curve, _) in both.items() if curve[0]}
+    return curves, {name: points for name, (_, points) in both.items() if points[0]}

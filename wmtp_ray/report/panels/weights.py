@@ -6,24 +6,57 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from wmtp_ray.report.figures import histogram_chart
-from wmtp_ray.report.markup import figure, note, section
+from wmtp_ray.report.figures import dot_chart, histogram_chart, line_chart
+from wmtp_ray.report.markup import figure, figures, note, percent, section, table
 from wmtp_ray.report.runs import TrainingRun, WeightedSample
+from wmtp_ray.value_weighting.token_classes import DECILES
 
 HISTOGRAM_TOP = 3.0
 
 
-def token_weights(runs: Sequence[TrainingRun]) -> str:
-    """Of every run that weighted its tokens."""
+def token_weights(runs: Sequence[TrainingRun], curves: str = "") -> str:
+    """Of every run that weighted its tokens; `curves` (HTML) of their statistics stand first."""
     histograms = {run.name: bins for run in runs if (bins := run.weight_histogram) is not None}
-    parts = []
+    parts = [curves]
     if histograms:
         chart = histogram_chart(histograms, top=HISTOGRAM_TOP, x_label="token weight")
         parts.append(
             figure(chart) + note("All response tokens of all steps; weights above 3 in the last bin.")
         )
+    parts.append(weight_places(runs))
     parts += [heat_maps(run) for run in runs if run.samples]
     return section("Token weights", *parts)
+
+
+def weight_places(runs: Sequence[TrainingRun]) -> str:
+    """By class of token and by tenth of the response, relative to each run's mean weight."""
+    places = {run.name: run.places for run in runs if run.places is not None}
+    if not places:
+        return ""
+    classes = {name: place.relative_by_class() for name, place in places.items()}
+    tenths = [10 * tenth + 5 for tenth in range(DECILES)]
+    deciles = {name: (tenths, place.relative_by_decile()) for name, place in places.items()}
+    by_class = dot_chart(classes, x_label="mean weight / mean weight of all tokens", reference=1.0)
+    by_decile = line_chart(deciles, x_label="place in the response, percent", y_label="relative mean weight")
+    body = [
+        [
+            run,
+            name,
+            percent(place.token_shares()[name]),
+            percent(place.weight_shares()[name]),
+            f"{relative:.2f}",
+        ]
+        for run, place in places.items()
+        for name, relative in place.relative_by_class().items()
+    ]
+    return (
+        "<h3>Where the weight sits</h3>"
+        + figures(figure(by_class, "by class of token"), figure(by_decile, "by place"))
+        + table(["run", "class", "of the tokens", "of the weight", "relative mean weight"], body)
+        + note(
+            "Response tokens of held-out programs; classes are Python's, of each token's first visible character."
+        )
+    )
 
 
 def heat_maps(run: TrainingRun) -> str:
