@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from tests.training.runs import CONFIG, FINGERPRINTS, records, trainer_of
 from tests.training.scenes import Interruption, Scene, Values
 from wmtp_ray.config.run import CheckpointConfig
 from wmtp_ray.errors import ConfigError, StorageError
-from wmtp_ray.training.checkpoint import complete_checkpoints, load_latest
+from wmtp_ray.training.checkpoint import complete_checkpoints, load_latest, newest_state
 from wmtp_ray.training.resume import may_differ, trained_steps
 from wmtp_ray.training.trainer import Trainer
 
@@ -145,6 +146,34 @@ def test_an_unknown_metric_is_refused_with_those_there_are(
     config = dataclasses.replace(CONFIG, checkpoint=checkpoint)
     with pytest.raises(ConfigError, match=r"best_metric = val_pass_at_1 .* there are .*'val_loss'"):
         trainer_of(scene, "critic", tmp_path, values, config=config).train()
+    assert records(tmp_path) == []  # before the first step
+
+
+def test_a_best_checkpoint_that_is_gone_is_sought_anew(scene: Scene, values: Values, tmp_path: Path) -> None:
+    """A later best one displaced it, and was found damaged."""
+    validation = CONFIG.validation.model_copy(update={"every_steps": 1})
+
+    def run(is_best: Any, **options: Any) -> Trainer:
+        checkpoint = CheckpointConfig(every_steps=1, best_metric="val_margin", best_is=is_best, export="best")
+        config = dataclasses.replace(CONFIG, checkpoint=checkpoint, validation=validation)
+        return trainer_of(scene, "critic", tmp_path / is_best, values, config=config, **options)
+
+    for is_best in ("lowest", "highest"):  # of one of them the best is not the last
+        with pytest.raises(Interruption):
+            run(is_best, dies_at=3).train()
+        newest = newest_state(tmp_path / is_best / "checkpoints")
+        assert newest is not None and newest.best is not None
+        if (gone := newest.best.step) != 3:
+            break
+    shutil.rmtree(tmp_path / is_best / "checkpoints" / f"step-{gone:08d}")
+    notices: list[str] = []
+    resumed = run(is_best, notice=notices.append)
+    resumed.train()
+    assert f"the best checkpoint so far, of step {gone}, is gone; the best is sought anew" in notices
+    written = {r["step"]: r["val_margin"] for r in records(tmp_path / is_best) if r["step"] > 3}
+    best = (min if is_best == "lowest" else max)(written, key=lambda step: written[step])
+    exported = resumed.exported()
+    assert (exported.state.step if exported else 5) == best
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,11 @@ def load_latest(
     return None, damaged
 
 
+def has_step(root: Path, step: int) -> bool:
+    """Whether the checkpoint of `step` is complete."""
+    return _directory(root, step) in complete_checkpoints(root)
+
+
 def load_step(root: Path, step: int) -> Checkpoint:
     """The checkpoint of `step`, verified; `StorageError` where it is missing or damaged."""
     directory = _directory(root, step)

@@ -29,6 +29,7 @@ from wmtp_ray.training.checkpoint import (
     BestStep,
     Checkpoint,
     TrainingState,
+    has_step,
     load_latest,
     load_step,
     save_checkpoint,
@@ -90,6 +91,7 @@ class Trainer:
         )
         log = MetricsFile(self.run.metrics, 0 if new else self._steps_done) if self._is_first else None
         if new and self.config.validation.before_training and (first := self._validate()):
+            self._deciding(first)
             self._log(log, {"step": self._steps_done, **first})
         shares = self.feed(self.plan, self._steps_done)
         stop = False
@@ -186,6 +188,15 @@ class Trainer:
         """Whether this step's validation is the best so far, which is then remembered. A NaN never is."""
         if self.validation_plan.num_steps == 0:
             return False
+        value = self._deciding(record)
+        sign = 1 if self.config.checkpoint.best_is == "lowest" else -1
+        improved = sign * value < (sign * self._best.value if self._best else float("inf"))
+        if improved:
+            self._best = BestStep(step=self._steps_done, value=value)
+        return improved
+
+    def _deciding(self, record: dict[str, Any]) -> float:
+        """`checkpoint.best_metric` of a validation; `ConfigError` where there is no such metric."""
         name = self.config.checkpoint.best_metric
         value = record.get(name)
         if not isinstance(value, int | float):
@@ -195,11 +206,7 @@ class Trainer:
             raise ConfigError(
                 f"checkpoint.best_metric = {name} is no metric of validation; there are {there_are}"
             )
-        sign = 1 if self.config.checkpoint.best_is == "lowest" else -1
-        improved = sign * value < (sign * self._best.value if self._best else float("inf"))
-        if improved:
-            self._best = BestStep(step=self._steps_done, value=value)
-        return improved
+        return value
 
     def _write_pairs(self) -> None:
         """What the last validation found of each pair; the file stays that of the step which users take away."""
@@ -271,7 +278,7 @@ class Trainer:
             )
         if own or alike:
             self._steps_done = state.step
-            self._best = state.best if own else None
+            self._best = self._best_still_there(state.best) if own else None
             where = "" if own else f", begun in {self.config.resume}"
             self._notice_once(f"resumed after step {self._steps_done} of {self.plan.num_steps}{where}")
         else:
@@ -279,6 +286,15 @@ class Trainer:
                 f"took over model and optimizer after step {state.step} of {self.config.resume}; the plan is another "
                 "one and begins with its first step"
             )
+
+    def _best_still_there(self, best: BestStep | None) -> BestStep | None:
+        """It may have given way to a later one that was found damaged."""
+        if best is None or has_step(self.run.checkpoints, best.step):
+            return best
+        self._notice_once(
+            f"the best checkpoint so far, of step {best.step}, is gone; the best is sought anew"
+        )
+        return None
 
     def _notice_once(self, line: str) -> None:
         if self._is_first:
