@@ -15,8 +15,6 @@ class CriticMeasures:
 
     def __init__(self, scored: str) -> None:
         self._tags = {"scored": scored}
-        actors = Gauge("wmtp_critic_actors", "1 for each living actor of a pool.", ("scored",))
-        actors.set(1, self._tags)
         self._samples = Counter(
             "wmtp_critic_samples", "Samples that were asked for, cached or not.", ("scored",)
         )

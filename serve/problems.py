@@ -96,7 +96,8 @@ async def on_invalid(_: Request, error: Exception) -> Response:
         for fault in faults[:MOST_CAUSES]
     ]
     first = causes[0] if causes else ProblemCause(pointer="", detail="the request is not valid")
-    more = f" (and {len(faults) - 1} more faults)" if len(faults) > 1 else ""
+    others = len(faults) - 1
+    more = f" (and {others} more fault{'s'[: others > 1]})" if others else ""
     detail = f"{first.pointer or 'body'}: {first.detail}{more}; see /docs for what is accepted"
     return Problem(422, "invalid", detail, causes=causes).response()
 

@@ -124,9 +124,14 @@ class Preparer:
     def _ids(
         self, ids: np.ndarray, response_start: int, truncate: bool, number: int, pointer: str
     ) -> Prepared:
-        if len(ids) == 0 or ids.min() < 0 or ids.max() >= self._critic.vocabulary:
-            known = self._critic.vocabulary
-            raise unusable(f"token ids must be 0 to {known - 1}, and at least one", f"{pointer}/token_ids")
+        if len(ids) == 0:
+            raise unusable("there are no token ids; give at least one", f"{pointer}/token_ids")
+        if (unknown := ids[(ids < 0) | (ids >= self._critic.vocabulary)]).size:
+            raise unusable(
+                f"token id {unknown[0]} is not one of this critic's, 0 to {self._critic.vocabulary - 1}; use its "
+                "tokenizer",
+                f"{pointer}/token_ids",
+            )
         if response_start >= len(ids):
             raise unusable(
                 f"response_start is {response_start} and there are {len(ids)} tokens; at least one must be response",
