@@ -38,7 +38,7 @@ def difficulty_of(index: ProblemIndex, rows: np.ndarray) -> np.ndarray:
 @PROPERTY
 @given(
     indices(),
-    st.sampled_from(["pairs", "length_balanced_pairs", "length_matched_pairs"]),
+    st.sampled_from(["pairs", "length_balanced_pairs"]),
     st.none() | st.integers(1, 4),
     st.integers(0, 5),
 )
@@ -220,30 +220,6 @@ def test_same_inputs_same_rows_and_others_differ():
     assert (select(index, "f", config).rows == rows).all()
     assert (select(index, "g", config).rows != rows).any()
     assert (select(index, "f", config.model_copy(update={"seed": 1})).rows != rows).any()
-
-
-@PROPERTY
-@given(indices(), st.integers(0, 5))
-def test_length_matched_pairs_are_in_order_of_length(index: ProblemIndex, seed: int):
-    """In every group both sides are sorted by length, and no pairing of the same rows has less difference in all."""
-    balanced, matched = (
-        SamplingConfig(solutions=solutions, length_bins=LENGTH_BINS, seed=seed)  # type: ignore[arg-type]
-        for solutions in ("length_balanced_pairs", "length_matched_pairs")
-    )
-    try:
-        expected = len(select(index, "f", balanced))
-    except DataError:
-        return
-    rows = select(index, "f", matched).rows
-    assert len(rows) == expected
-    lengths = index.row_targets[rows]
-    groups = list(
-        zip(index.row_problem[rows[:, 0]], np.searchsorted(LENGTH_BINS, lengths[:, 0], "right"), strict=True)
-    )
-    for group in set(groups):
-        own = lengths[[g == group for g in groups]].astype(int)
-        correct, incorrect = np.sort(own[:, 0]), np.sort(own[:, 1])
-        assert np.abs(own[:, 0] - own[:, 1]).sum() == np.abs(correct - incorrect).sum()
 
 
 def test_known_rows():

@@ -59,7 +59,7 @@ def paired(data: DataConfig, wanted: bool) -> None:
     """A ranking critic trains and validates on pairs, a policy on single solutions."""
     for key, sampling in (("sampling", data.sampling), ("validation", data.validation)):
         if sampling.paired != wanted:
-            choices = "pairs, length_balanced_pairs or length_matched_pairs" if wanted else "correct or all"
+            choices = "pairs or length_balanced_pairs" if wanted else "correct or all"
             raise ValueError(
                 f"data.{key}.solutions = {sampling.solutions} does not fit this job; choose {choices}"
             )

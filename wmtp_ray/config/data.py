@@ -23,10 +23,9 @@ class CurriculumStage(Section):
 class SamplingConfig(Section):
     """Which rows of a store are trained on. The same store, section and seed always give the same rows."""
 
-    solutions: Literal["correct", "all", "pairs", "length_balanced_pairs", "length_matched_pairs"]
+    solutions: Literal["correct", "all", "pairs", "length_balanced_pairs"]
     """`correct` or `all`: single solutions; `pairs`: a correct and an incorrect one of the same problem,
-    no row twice; `length_balanced_pairs`: both also of the same length bin; `length_matched_pairs`: both also at the
-    same place of the bin's order by length, so that many differ by an edit."""
+    no row twice; `length_balanced_pairs`: both also of the same length bin."""
     split: Literal["train", "valid", "test"] = "train"
     num_samples: PositiveInt | None = None
     """Single solutions, or pairs; null = all there are."""
@@ -89,7 +88,7 @@ class SamplingConfig(Section):
     @property
     def paired(self) -> bool:
         """Whether a sample is a pair of rows."""
-        return self.solutions.endswith("pairs")
+        return self.solutions in ("pairs", "length_balanced_pairs")
 
     @property
     def identity(self) -> dict[str, Any]:

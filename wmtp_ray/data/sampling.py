@@ -130,10 +130,9 @@ def _singles(index: ProblemIndex, config: SamplingConfig) -> np.ndarray:
 
 
 def _pairs(index: ProblemIndex, config: SamplingConfig, key: tuple) -> np.ndarray:
-    """[n, 2]: both sides of every (problem, length bin), shuffled, matched 1:1 as far as the shorter goes; where pairs
-    are length-matched, what is left of both sides is then put in order of length."""
+    """[n, 2]: both sides of every (problem, length bin), shuffled, matched 1:1 as far as the shorter goes."""
     in_split = index.in_split(config.split)
-    balanced = config.solutions != "pairs"
+    balanced = config.solutions == "length_balanced_pairs"
     num_bins = len(config.length_bins) if balanced else 1
     num_groups = index.num_problems * num_bins
 
@@ -154,16 +153,9 @@ def _pairs(index: ProblemIndex, config: SamplingConfig, key: tuple) -> np.ndarra
     partners = np.minimum(
         np.bincount(groups_c, minlength=num_groups), np.bincount(groups_i, minlength=num_groups)
     )
-
-    def matched(groups: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        kept = rank_in_group(groups) < partners[groups]
-        groups, rows = groups[kept], rows[kept]
-        if config.solutions == "length_matched_pairs":
-            # Of equal lengths the first row first: sources keep what was made from each other together.
-            rows = rows[np.lexsort((rows, index.row_targets[rows], groups))]
-        return rows
-
-    return np.stack([matched(groups_c, rows_c), matched(groups_i, rows_i)], axis=1)
+    matched_c = rows_c[rank_in_group(groups_c) < partners[groups_c]]
+    matched_i = rows_i[rank_in_group(groups_i) < partners[groups_i]]
+    return np.stack([matched_c, matched_i], axis=1)
 
 
 def _capped(index: ProblemIndex, candidates: np.ndarray, cap: int | None, key: tuple) -> np.ndarray:
@@ -251,5 +243,4 @@ def _what(config: SamplingConfig) -> str:
         "all": "solutions",
         "pairs": "pairs of a correct and an incorrect solution",
         "length_balanced_pairs": "pairs of the same length bin",
-        "length_matched_pairs": "pairs of the same length bin",
     }[config.solutions]
