@@ -14,7 +14,8 @@ setup: ## .venv from requirements/lock.txt (once: about 3 minutes, 5 GB; later: 
 # The command line of Ray must be told of the token that a started cluster asks for.
 quickstart: export RAY_AUTH_MODE ?= token
 quickstart: setup ## the whole main job on this machine: data, critic, baseline, weighted policy, table
-	@$(PY) -W ignore -m jobs.quickstart storage.root=$(CURDIR)/.wmtp
+	@$(PY) -W ignore -m jobs.pipeline --config configs/quickstart/pipeline.yaml storage.root=$(CURDIR)/.wmtp \
+	  $(if $(DASHBOARD_PORT),dashboard_port=$(DASHBOARD_PORT))
 
 # Anything of ServeCommandConfig: make serve SERVE='critic.run=mine listen.port=9000'
 TRAINED := $(wildcard .wmtp/runs/verifiable-quickstart/result.json)

@@ -99,8 +99,9 @@ IncorrectStatus = Literal["wrong_answer", "error", "syntax_error", "timeout", "m
 class SampledRowsConfig(Section):
     """Which verified samples become rows."""
 
-    incorrect: tuple[IncorrectStatus, ...] = ("wrong_answer", "error", "syntax_error", "timeout", "memory")
-    """Verdicts that label a sample incorrect; samples with another one that is no pass are left out."""
+    incorrect: tuple[IncorrectStatus, ...] = ("wrong_answer", "error", "timeout", "memory")
+    """Verdicts that label a sample incorrect; samples with another one that is no pass are left out. `syntax_error` is
+    mostly prose, which a critic tells from a program without learning anything."""
     own_solutions: bool = True
     """Keep the labelled programs that the problems came with, before the sampled ones."""
 

@@ -90,7 +90,22 @@ def take_response(text: str) -> str:
     >>> take_response("Here it is:\\n```python\\nx = 1\\n```\\nDone.")
     'x = 1\\n'
     """
+    fenced = _FENCE.search(_before_stops(text))
+    return f"{fenced.group(1)}\n" if fenced else _before_stops(text)
+
+
+def response_is_whole(text: str) -> bool:
+    """Whether the program in a response ends before the text does, so that a cut at the text's end missed it.
+
+    >>> response_is_whole("```python\\nx = 1\\n```\\nThis sets"), response_is_whole("```python\\nx = 1\\ny =")
+    (True, False)
+    """
+    kept = _before_stops(text)
+    fenced = _FENCE.search(kept)
+    return len(kept) < len(text) or (fenced is not None and fenced.group().endswith("\n```"))
+
+
+def _before_stops(text: str) -> str:
     for stop in RESPONSE_STOPS:
         text = text.split(stop, 1)[0]
-    fenced = _FENCE.search(text)
-    return f"{fenced.group(1)}\n" if fenced else text
+    return text

@@ -22,6 +22,6 @@ def _line(samples: list[JudgedSample]) -> str:
     statuses = Counter(sample.status for sample in samples)
     parts = " + ".join(f"{statuses[status]:,} {status}" for status in get_args(Status) if statuses[status])
     problems = len({sample.problem_id for sample in samples})
-    solved = len({sample.problem_id for sample in samples if sample.status == "passed" and not sample.cut})
+    solved = len({sample.problem_id for sample in samples if sample.status == "passed"})
     cut = sum(sample.cut for sample in samples)
     return f"{len(samples):,} samples = {parts}; {cut:,} cut; {solved:,} of {problems:,} problems solved"

@@ -1,7 +1,7 @@
 """What a run of `jobs/collect.py` sampled and judged, as labelled rows of the problems that it sampled.
 
-The text of a row is the program that was judged, to the letter. A sample becomes no row where it was cut by a length
-limit, where the sandbox failed, or where its verdict is none that labels; each of these is a reject.
+The text of a row is the program that was judged, to the letter. A sample becomes no row where a length limit cut its
+program, where the sandbox failed, or where its verdict is none that labels; each of these is a reject.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from wmtp_ray.data.records import Problem, Reject, Solution, Source
 from wmtp_ray.data.sources import build_source, source_identity
 from wmtp_ray.data.sources.stored import StoreSource
 from wmtp_ray.errors import StorageError
-from wmtp_ray.evaluation.completion import take_response
+from wmtp_ray.evaluation.completion import response_is_whole, take_response
 from wmtp_ray.evaluation.samples import MODELS_FILE, SAMPLES_FILE, JudgedSample, read_samples
 from wmtp_ray.evaluation.sampling import request_seed
 from wmtp_ray.storage.manifest import read_manifest
@@ -67,7 +67,7 @@ class SamplesSource:
         """Why a sample is no row. What a limit cut off says nothing about the program that it began."""
         if sample.status == "sandbox_fault":
             return "sandbox_fault"
-        if sample.cut:
+        if sample.cut and not response_is_whole(sample.text):
             return "cut"
         return None if sample.status in ("passed", *self.incorrect) else sample.status
 
