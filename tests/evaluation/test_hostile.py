@@ -13,6 +13,7 @@ import pytest
 
 from tests.evaluation.hostile import C_LIBRARY, PROBES, QUICK, SLOW
 from wmtp_ray.data.records import Case, Tests
+from wmtp_ray.evaluation.cgroup import _parents
 from wmtp_ray.evaluation.limits import Limits
 from wmtp_ray.evaluation.verify import verify
 
@@ -99,19 +100,27 @@ def test_nothing_is_left_in_the_temporary_directory() -> None:
 @pytest.mark.slow
 def test_a_killed_judge_leaves_no_sandbox_behind() -> None:
     script = (
-        "from wmtp_ray.data.records import Case, Tests\nfrom wmtp_ray.evaluation.verify import verify\n"
-        "verify('import time\\nnumber_5317 = 1\\ntime.sleep(600)', Tests('call', cases=(Case('1', '1'),)))"
+        "from wmtp_ray.data.records import Case, Tests\nfrom wmtp_ray.evaluation.sandbox import isolation\n"
+        "from wmtp_ray.evaluation.verify import verify\nisolation()\nprint('ready', flush=True)\n"
+        "verify('import time\\ntime.sleep(600)', Tests('call', cases=(Case('1', '1'),)))"
     )
-    judge = subprocess.Popen([sys.executable, "-c", script])
-    time.sleep(3)
+    judge = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert judge.stdout is not None and judge.stdout.readline() == "ready\n"
+    time.sleep(2)
     children = _children(judge.pid)
     assert children
+
+    def left() -> list[Path]:
+        groups = [group for parent in _parents() or () for group in parent.glob(f"wmtp-{judge.pid}-*")]
+        return groups + [place for pid in children if (place := Path(f"/proc/{pid}")).exists()]
+
+    assert len(left()) > len(children) or _parents() is None, "it has a control group"
     judge.send_signal(signal.SIGKILL)
     judge.wait()
-    deadline = time.monotonic() + 5
-    while any(Path(f"/proc/{pid}").exists() for pid in children) and time.monotonic() < deadline:
+    deadline = time.monotonic() + 10
+    while left() and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not any(Path(f"/proc/{pid}").exists() for pid in children)
+    assert not left()
 
 
 def _children(pid: int) -> list[int]:

@@ -25,6 +25,25 @@ _NEEDED = ("memory", "pids")
 _OWN_PROCESSES = 2
 """bubblewrap's two: one outside, one that is process 1 inside."""
 _PATIENCE_SECONDS = 2.0
+_GUARD = """
+exec 3<&0
+(
+  read -r _ <&3
+  for attempt in 1 2 3 4 5 6 7 8 9 10; do
+    left=
+    for parent do
+      for folder in "$parent/$JUDGE"*; do
+        [ -d "$folder" ] || continue
+        for process in $(cat "$folder/cgroup.procs"); do kill -9 "$process"; done
+        rmdir "$folder" || left=1
+      done
+    done
+    [ "$left" ] || exit 0
+    sleep 0.2
+  done
+) &
+"""
+"""Waits for the end of its input, which is the judge's; then does for its groups what `Cgroup.remove` would have."""
 _number = itertools.count()
 
 
@@ -107,8 +126,28 @@ def _parents() -> tuple[Path, ...] | None:
                 folder.rmdir()
         counted = "pids.max" in files and files & {"memory.limit_in_bytes", "memory.max"}
         if counted and entered.returncode == 0:
+            _guard(candidate)
             return candidate
     return None
+
+
+def _guard(parents: tuple[Path, ...]) -> None:
+    """Start a process, nobody's child, that deletes this one's groups once it is gone, however that happened.
+
+    The kernel deletes no group by itself, and a judge that is killed cannot.
+    """
+    read, _held = os.pipe()  # the other end closes with this process; none that it starts inherits it
+    environment = {"JUDGE": f"wmtp-{os.getpid()}-", "PATH": "/usr/bin:/bin"}
+    with os.fdopen(read) as end:
+        subprocess.run(
+            ["/bin/sh", "-c", _GUARD, "sh", *map(str, parents)],
+            stdin=end,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            start_new_session=True,
+            check=True,
+        )
 
 
 def _candidates() -> list[tuple[Path, ...]]:
@@ -134,7 +173,7 @@ def _upward(place: Path) -> list[Path]:
 
 
 def _sweep(parents: tuple[Path, ...]) -> None:
-    """Delete what judges left that were killed."""
+    """Delete what judges left that were killed together with their guards."""
     for folder in (folder for parent in parents for folder in parent.glob("wmtp-*-*")):
         if not Path("/proc", folder.name.split("-")[1]).exists():
             with contextlib.suppress(OSError):  # something still runs in it, or another judge was first
