@@ -64,8 +64,9 @@ CPU, ALONE = torch.device("cpu"), Collective()
 ORACLE = {1.0: 3.0, 0.0: 1.0, -1.0: 0.1}
 """Weight of a right partner, of noise, and of a wrong partner: what the critic's clip bounds allow."""
 CONTROLS = ("uniform", "oracle", "shuffled_oracle")
-REAL = ("critic", "td0", "lambda_return", "lambda_return_shifted")
-"""A ranking critic at λ = 0.95 and at λ = 0; a λ-return critic at λ = 0.95, and its weights rotated."""
+REAL = ("critic", "td0", "level", "lambda_return", "lambda_return_shifted")
+"""A ranking critic at λ = 0.95, at λ = 0, and credited by level; a λ-return critic at λ = 0.95, and its weights
+rotated."""
 SEEDS = (0, 1, 2)
 COMPARED: dict[str, Any] = {"normalize": "mean_one", "eos_weight": "one"}
 
@@ -237,6 +238,7 @@ def _policy_objective(arm: str, policy: MTPPolicy, place: Place) -> WeightedMTPO
     sections: dict[str, WeightingBase] = {
         "critic": CriticWeighting(**COMPARED),
         "td0": CriticWeighting(lam=0.0, **COMPARED),
+        "level": CriticWeighting(lam=0.0, credit="level", **COMPARED),
         "lambda_return": CriticWeighting(**COMPARED),
         "lambda_return_shifted": ControlWeighting(method="circular_shift", seed=place.seed, **COMPARED),
     }

@@ -55,6 +55,12 @@ def resolve(options: Options, defaults: CriticWeighting, critic: ServedCritic) -
             "discounted; use 1",
             "/options/gamma",
         )
+    if weighting.credit == "level" and not critic.ranks:
+        raise unusable(
+            "this service weighs by credit: level, which is for ranking critics only, and its critic is none; "
+            "configure credit: change",
+            "/options",
+        )
     if (options.statistics == "given") != (options.mean is not None and options.std is not None) or (
         options.statistics != "given" and (options.mean is not None or options.std is not None)
     ):
@@ -99,6 +105,7 @@ def weigh(
             initial_value=weighting.initial_value,
             first_token=weighting.first_token or "zero",
             segment_ids=batch.segment_ids,
+            credit=weighting.credit,
         )
         statistics = _statistics(options, ema, advantages_BT[mask_BT])
         weights_BT = _weights(advantages_BT, batch, weighting, statistics, eos_id(critic.tokenizer))

@@ -50,12 +50,36 @@ def reference_gae(
     return filtered[::-1] * sample.mask
 
 
+@given(
+    rows=st.lists(st.lists(samples(), min_size=1, max_size=3), min_size=1, max_size=3),
+    lam=LAMBDAS,
+    gamma=GAMMAS,
+)
+def test_a_level_stands_above_the_mean_of_its_own_response(
+    rows: list[list[Sample]], lam: float, gamma: float
+):
+    """Each sample's own filter over V − V̄, however it is packed; what is no response token is never read."""
+    packed = pack(rows, padding=2)
+    values = torch.where(packed.mask, packed.values, torch.nan)
+    found = compute_gae_advantage(
+        values, None, packed.mask, gamma, lam, segment_ids=packed.segment_ids, credit="level"
+    )
+    for sample, own in zip([s for row in rows for s in row], unpack(found, rows), strict=True):
+        V, mask = sample.values.astype(np.float64), sample.mask
+        deltas = np.zeros(mask.size)
+        deltas[mask] = V[mask] - V[mask].mean() if mask.any() else 0.0
+        expected = np.asarray(lfilter([1.0], [1.0, -gamma * lam], deltas[::-1]))[::-1] * mask
+        np.testing.assert_allclose(own, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_worked_examples_of_the_documentation():
     values, mask = torch.tensor([[0.5, 0.7, 0.9, 0.2]]), torch.tensor([[0, 1, 1, 1]])
     advantages = compute_gae_advantage(values, None, mask)
     torch.testing.assert_close(advantages, torch.tensor([[0.0, -0.24175, -0.465, -0.7]]), atol=1e-6, rtol=0)
     assert advantages.dtype == torch.float32
     torch.testing.assert_close(compute_td_errors(values, None, mask), torch.tensor([[0.0, 0.2, 0.2, -0.7]]))
+    level = compute_gae_advantage(values, None, mask, lam=0.0, credit="level")
+    torch.testing.assert_close(level, torch.tensor([[0.0, 0.1, 0.3, -0.4]]))
     with_reward = compute_td_errors(values, torch.tensor([1.0]), mask)
     torch.testing.assert_close(with_reward, torch.tensor([[0.0, 0.2, 0.2, 0.1]]))
 
@@ -222,6 +246,10 @@ def test_wrong_arguments_are_refused():
             compute_gae_advantage(values, None, mask, **wrong)
     with pytest.raises(ConfigError):
         compute_gae_advantage(values, None, mask, initial_value=float("nan"))
+    with pytest.raises(ConfigError, match="choose one of change, level"):
+        compute_gae_advantage(values, None, mask, credit="both")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="no end to reward"):
+        compute_gae_advantage(values, torch.zeros(2), mask, credit="level")
     with pytest.raises(DataError, match="shape"):
         compute_gae_advantage(values[:1], None, mask)
     with pytest.raises(DataError, match="shape"):

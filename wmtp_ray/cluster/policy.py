@@ -104,7 +104,7 @@ def scorer_use(config: PolicyJobConfig) -> ScorerUse | None:
     if config.critic is None:
         return None
     directories = critic_directories(config.critic, root)
-    _refuse_undiscountable(config.weighting, directories)
+    _refuse_unsuited(config.weighting, directories)
     return ScorerUse("critic", directories, root / "models", cache_file(root, config.critic), config.critic)
 
 
@@ -122,11 +122,18 @@ def critic_objective(directory: Path) -> CriticObjectiveKind:
     return objective.get("method", "ranking")
 
 
-def _refuse_undiscountable(weighting: WeightingBase, directories: tuple[Path, ...]) -> None:
-    if not isinstance(weighting, CriticWeighting) or (weighting.gamma == 1 and not weighting.rewards):
+def _refuse_unsuited(weighting: WeightingBase, directories: tuple[Path, ...]) -> None:
+    """Readings of V that what the critic was trained for does not allow."""
+    if not isinstance(weighting, CriticWeighting):
         return
     for directory in directories:
-        if critic_objective(directory) == "ranking":
+        ranks = critic_objective(directory) == "ranking"
+        if weighting.credit == "level" and not ranks:
+            raise ConfigError(
+                "weighting.credit = level reads V as a share in the score that a ranking critic learns, but "
+                f"{directory} is a λ-return critic; set credit to change"
+            )
+        if ranks and (weighting.gamma != 1 or weighting.rewards):
             raise ConfigError(
                 f"weighting.gamma = {weighting.gamma}, weighting.rewards = {weighting.rewards}: the values of the "
                 f"ranking critic {directory} have neither scale nor offset; set gamma to 1 and rewards to false, or "

@@ -37,6 +37,9 @@ class CriticWeighting(WeightingBase):
     gamma: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Other than 1 only with a λ-return critic."""
     lam: Fraction = 0.95
+    credit: Literal["change", "level"] = "change"
+    """What a token is credited with: by how much V changed at it, or, with ranking critics only, how far V stands above
+    its mean over the response (`wmtp_ray.value_weighting.advantage`)."""
     rewards: bool = False
     """Whether the label of a program ends its advantages (the last token's is label - V). Only for λ-return critics."""
     first_token: Literal["prompt_value", "initial_value", "zero"] | None = None
@@ -47,6 +50,14 @@ class CriticWeighting(WeightingBase):
     max_weight: PositiveFloat = 3.0
     ema_momentum: Annotated[float, Field(gt=0, le=1)] = 0.1
     ema_warmup_steps: PositiveInt = 10
+
+    @model_validator(mode="after")
+    def _credit_fits(self) -> Self:
+        if self.credit == "level" and self.rewards:
+            raise ValueError(
+                "credit = level and rewards = true: a level has no end to reward; set one of them back"
+            )
+        return self
 
 
 class ControlWeighting(CriticWeighting):
@@ -85,6 +96,7 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "uniform": ("weighting.method=uniform",),
     "critic": ("weighting.method=critic",),
     "td0": ("weighting.method=critic", "weighting.lam=0"),
+    "level": ("weighting.method=critic", "weighting.credit=level", "weighting.lam=0"),
     "monte_carlo": ("weighting.method=critic", "weighting.lam=1"),
     "circular_shift": ("weighting.method=circular_shift",),
     "class_position_matched": ("weighting.method=class_position_matched",),

@@ -3,6 +3,9 @@
 Generalised advantage estimation (Schulman et al., arXiv 1506.02438) for a critic whose V_t is the value
 **after** reading token t: choosing token t moved the value from V_{t−1} to V_t, so token t is credited with
 δ_t = γV_t − V_{t−1} and A_t = δ_t + γλ·A_{t+1}, up to the last response token.
+
+A ranking critic can also be read otherwise. What it was trained to rank by is the mean of V over a response, so V_t is
+token t's own share in its program's score: `credit="level"` takes δ_t = V_t − V̄, how far it stands above that mean.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from wmtp_ray.value_weighting.checks import require_finite, require_same_shape
 from wmtp_ray.value_weighting.recursion import ResponseSpans, response_spans, solve_backward
 
 FirstToken = Literal["prompt_value", "initial_value", "zero"]
+Credit = Literal["change", "level"]
 
 
 @torch.no_grad()
@@ -29,6 +33,7 @@ def compute_gae_advantage(
     initial_value: float = 0.5,
     first_token: FirstToken = "prompt_value",
     segment_ids: Tensor | None = None,
+    credit: Credit = "change",
 ) -> Tensor:
     """A_t = δ_t + γλ·A_{t+1} over the response tokens of every sample; 0 elsewhere.
 
@@ -48,6 +53,9 @@ def compute_gae_advantage(
             rewards are.
         segment_ids: [B, T], equal within a packed sample, different in neighbours; None: each row is one
             sample.
+        credit: "change" is δ as above. "level" is δ_t = V_t − V̄, V̄ the mean over the sample's response tokens (0 in
+            holes): for ranking critics, whose V_t is a share of that mean. Takes no rewards; first_token and
+            initial_value change nothing.
 
     Returns:
         float32 [B, T], computed in float64.
@@ -55,7 +63,7 @@ def compute_gae_advantage(
     Raises:
         DataError: shapes disagree, or a value or reward that takes part is NaN or infinite: names row and
             position. Values that take no part (padding, prompt before its last token) may be anything.
-        ConfigError: γ, λ, initial_value or first_token out of range.
+        ConfigError: γ, λ, initial_value, first_token or credit out of range; rewards with credit "level".
 
     No Python loop over tokens or rows. On a CPU the check for non-finite values is one sum over the result.
     On an accelerator nothing waits for the device: instead of raising, the result is NaN exactly at the
@@ -63,12 +71,15 @@ def compute_gae_advantage(
     read the result anyway, refuse it by name.
 
     Example (γ=1, λ=.95, one prompt token): V = [.5 | .7 .9 .2] gives δ = [.2 .2 −.7] and
-    A = [.2 + .95·(−.465), .2 + .95·(−.7), −.7] = [−.24175, −.465, −.7].
+    A = [.2 + .95·(−.465), .2 + .95·(−.7), −.7] = [−.24175, −.465, −.7]. With credit "level" and λ=0,
+    A = [.1 .3 −.4], since V̄ = .6.
     """
     if not 0.0 <= lam <= 1.0:
         raise ConfigError(f"lam (λ) is {lam}; it must lie in [0, 1]")
     mask_BT = loss_mask.bool()
-    deltas_BT, spans = _deltas(value_logits, rewards, mask_BT, gamma, initial_value, first_token, segment_ids)
+    deltas_BT, spans = _deltas(
+        value_logits, rewards, mask_BT, gamma, initial_value, first_token, segment_ids, credit
+    )
     finite_BT = None
     if not _raises_at_once(deltas_BT.device):
         finite_BT = deltas_BT.isfinite()
@@ -111,28 +122,49 @@ def _deltas(
     initial_value: float,
     first_token: FirstToken,
     segment_ids: Tensor | None,
+    credit: Credit = "change",
 ) -> tuple[Tensor, ResponseSpans]:
     """δ in float64 over each sample's span, holes included, 0 outside; and the spans."""
     if not 0.0 < gamma <= 1.0:
         raise ConfigError(f"gamma (γ) is {gamma}; it must lie in (0, 1]")
     if first_token not in get_args(FirstToken):
         raise ConfigError(f"first_token is {first_token!r}; choose one of {', '.join(get_args(FirstToken))}")
+    if credit not in get_args(Credit):
+        raise ConfigError(f"credit is {credit!r}; choose one of {', '.join(get_args(Credit))}")
+    if credit == "level" and rewards is not None:
+        raise ConfigError('credit is "level", which has no end to reward; use "change", or no rewards')
     if not abs(initial_value) < float("inf"):
         raise ConfigError(f"initial_value is {initial_value}; it must be finite")
     values_BT = as_rows(value_logits, mask_BT, segment_ids)
     spans = response_spans(mask_BT, segment_ids)
-    previous_BT = spans.previous(values_BT, initial_value)
-    if first_token == "initial_value":
-        previous_BT = torch.where(spans.first_BT, initial_value, previous_BT)
-    deltas_BT = gamma * values_BT - previous_BT
-    if rewards is not None:
-        deltas_BT = torch.where(spans.last_BT, terminal_rewards(rewards, spans) - previous_BT, deltas_BT)
-    taking_part_BT = spans.inside_BT & ~spans.first_BT if first_token == "zero" else spans.inside_BT
+    if credit == "level":
+        taking_part_BT, first_token = mask_BT, "zero"  # nothing before the response is read
+        deltas_BT = values_BT - _response_means(values_BT, mask_BT, spans)
+    else:
+        previous_BT = spans.previous(values_BT, initial_value)
+        if first_token == "initial_value":
+            previous_BT = torch.where(spans.first_BT, initial_value, previous_BT)
+        deltas_BT = gamma * values_BT - previous_BT
+        if rewards is not None:
+            deltas_BT = torch.where(spans.last_BT, terminal_rewards(rewards, spans) - previous_BT, deltas_BT)
+        taking_part_BT = spans.inside_BT & ~spans.first_BT if first_token == "zero" else spans.inside_BT
     deltas_BT = torch.where(taking_part_BT, deltas_BT, 0.0)
     if _raises_at_once(deltas_BT.device) and not bool(deltas_BT.sum().isfinite()):
         _name_non_finite(values_BT, rewards, spans, first_token, segment_ids)
         require_finite(deltas_BT, taking_part_BT, "TD error", segment_ids)
     return deltas_BT, spans
+
+
+def _response_means(values_BT: Tensor, mask_BT: Tensor, spans: ResponseSpans) -> Tensor:
+    """[B, T] float64: at every token the mean value of its segment's response tokens, 0 where it has none."""
+    segment_BT = torch.zeros_like(mask_BT, dtype=torch.int64)
+    if spans.starts_BT is not None:
+        segment_BT = spans.starts_BT.long().cumsum(1) - 1
+    sums_BT, counts_BT = (
+        torch.zeros_like(values_BT).scatter_add(1, segment_BT, torch.where(mask_BT, of_token_BT, 0.0))
+        for of_token_BT in (values_BT, torch.ones_like(values_BT))
+    )
+    return (sums_BT / counts_BT.clamp_min(1)).gather(1, segment_BT)
 
 
 def as_rows(value_logits: Tensor, mask_BT: Tensor, segment_ids: Tensor | None) -> Tensor:

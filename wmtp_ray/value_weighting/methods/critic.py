@@ -102,6 +102,7 @@ class CriticAdvantage(WeightingMethod):
             initial_value=self.config.initial_value,
             first_token=self._first_token,
             segment_ids=batch.segment_ids,
+            credit=self.config.credit,
         )
 
     def _weights(self, ema: AdvantageEMA, signal_RT: Tensor, mask_RT: Tensor) -> Tensor:
