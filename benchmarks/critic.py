@@ -49,7 +49,6 @@ from wmtp_ray.value_weighting.audit import localisation
 RECIPE = Path(__file__).parents[1] / "configs" / "quickstart" / "critic.yaml"
 STUDENT_PAIRS = 800
 STUDENT_CHANGES = (
-    "data.plan.epochs=2",
     f"data.sampling.num_samples={STUDENT_PAIRS}",
     "data.plan.row_tokens=1024",
 )

@@ -23,7 +23,7 @@ from wmtp_ray.value_weighting import (
 )
 
 _FIELDS = (
-    *("gamma", "lam", "first_token", "initial_value"),
+    *("gamma", "lam", "credit", "first_token", "initial_value"),
     *("beta", "min_weight", "max_weight", "normalize", "eos_weight"),
 )
 
@@ -57,9 +57,9 @@ def resolve(options: Options, defaults: CriticWeighting, critic: ServedCritic) -
         )
     if weighting.credit == "level" and not critic.ranks:
         raise unusable(
-            "this service weighs by credit: level, which is for ranking critics only, and its critic is none; "
-            "configure credit: change",
-            "/options",
+            "credit is level, which reads V as a share in the score that a ranking critic learns, and this critic is "
+            "none; use change",
+            "/options/credit",
         )
     if (options.statistics == "given") != (options.mean is not None and options.std is not None) or (
         options.statistics != "given" and (options.mean is not None or options.std is not None)

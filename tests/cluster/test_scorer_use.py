@@ -41,6 +41,16 @@ def test_only_a_lambda_return_critic_is_discounted_or_rewarded(
     assert use is not None and use.section == "critic"
 
 
+def test_only_a_ranking_critic_credits_by_level(root: Path) -> None:
+    section = {"method": "critic", "credit": "level"}
+    for name in ("old", "ranking", "not-there-yet"):
+        assert scorer_use(config(root, weighting=section, critic={"path": str(root / name)})) is not None
+    with pytest.raises(ConfigError, match=r"is a λ-return critic; set credit to change"):
+        scorer_use(config(root, weighting=section, critic={"path": str(root / "lambda")}))
+    with pytest.raises(ConfigError, match="no end to reward"):
+        config(root, weighting=section | {"rewards": True}, critic={"path": str(root / "lambda")})
+
+
 def test_a_critic_of_another_tokenizer_is_refused(root: Path) -> None:
     use = scorer_use(config(root, critic={"path": str(root / "ranking")}))
     assert use is not None

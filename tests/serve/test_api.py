@@ -103,6 +103,12 @@ def test_td_errors_are_differences_of_values(api: TestClient) -> None:
     assert [t.advantage for t in item.tokens] == pytest.approx(differences, abs=1e-6)
 
 
+def test_levels_are_values_above_their_mean(api: TestClient) -> None:
+    item = ask(api, [ITEM], lam=0, credit="level").items[0]
+    above = [t.value - item.mean_value for t in item.tokens]
+    assert [t.advantage for t in item.tokens] == pytest.approx(above, abs=1e-6)
+
+
 def test_ranking_orders_by_mean_value_with_logistic_probabilities(api: TestClient) -> None:
     responses = ["return 1\n", CODE, "pass\n", CODE]
     answer = api.post("/v1/rank", json={"instruction": ITEM["instruction"], "responses": responses})

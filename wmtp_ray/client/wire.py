@@ -73,6 +73,8 @@ class Options(Wire):
     gamma: Annotated[float | None, Field(gt=0, le=1)] = None
     """Discount; a ranking critic takes 1 only."""
     lam: Annotated[float | None, Field(ge=0, le=1)] = None
+    credit: Literal["change", "level"] | None = None
+    """Credit a token by the change of V at it or, with a ranking critic, by how far V stands above its mean."""
     first_token: Literal["prompt_value", "initial_value", "zero"] | None = None
     initial_value: Annotated[float | None, Field(ge=-1e6, le=1e6)] = None
     beta: Annotated[float | None, Field(ge=1e-6, le=1e6)] = None

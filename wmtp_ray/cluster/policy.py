@@ -123,17 +123,20 @@ def critic_objective(directory: Path) -> CriticObjectiveKind:
 
 
 def _refuse_unsuited(weighting: WeightingBase, directories: tuple[Path, ...]) -> None:
-    """Readings of V that what the critic was trained for does not allow."""
+    """Readings of V that what the critic was trained for does not allow. A critic that is not there is not read."""
     if not isinstance(weighting, CriticWeighting):
         return
-    for directory in directories:
+    scaled, level = weighting.gamma != 1 or weighting.rewards, weighting.credit == "level"
+    if not scaled and not level:
+        return
+    for directory in filter(Path.is_dir, directories):
         ranks = critic_objective(directory) == "ranking"
-        if weighting.credit == "level" and not ranks:
+        if level and not ranks:
             raise ConfigError(
                 "weighting.credit = level reads V as a share in the score that a ranking critic learns, but "
                 f"{directory} is a λ-return critic; set credit to change"
             )
-        if ranks and (weighting.gamma != 1 or weighting.rewards):
+        if scaled and ranks:
             raise ConfigError(
                 f"weighting.gamma = {weighting.gamma}, weighting.rewards = {weighting.rewards}: the values of the "
                 f"ranking critic {directory} have neither scale nor offset; set gamma to 1 and rewards to false, or "
