@@ -65,18 +65,6 @@ def write_job(root: Path, model: str, **sections: Any) -> Path:
     return path
 
 
-def command(config: Path, *more: str) -> list[str]:
-    return [sys.executable, str(CHECKOUT / "jobs" / "collect.py"), "--config", str(config), *more]
-
-
-def collect(config: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    """Run the job to its end."""
-    environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
-    return subprocess.run(
-        command(config, *more), env=environment, capture_output=True, text=True, timeout=500
-    )
-
-
 def test_a_collection_that_was_killed_before_its_store_makes_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -96,22 +84,18 @@ def test_a_collection_that_was_killed_before_its_store_makes_it(
     lines = "".join(json.dumps(asdict(sample)) + "\n" for sample in samples)
     (run / "samples.jsonl").write_text(lines + '{"model": "writer"')
 
-    done = collect(config)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert (
-        "writer T=0.5: 4 samples = 1 passed + 2 wrong_answer + 1 syntax_error; 0 cut; 1 of 2 problems solved"
-        in (done.stdout)
-    )
-    assert "5 rows in = 4 kept + 1 rejected (syntax_error 1); 2 correct, 2 incorrect" in done.stdout
+    def in_process(*overrides: str, dry_run: bool = False) -> str:
+        run_collect(load_config(CollectJobConfig, config, overrides), Flags(dry_run=dry_run, fresh=False))
+        return capsys.readouterr().out
+
+    done = in_process()
+    assert "4 samples = 1 passed + 2 wrong_answer + 1 syntax_error; 0 cut; 1 of 2 problems solved" in done
+    assert "5 rows in = 4 kept + 1 rejected (syntax_error 1); 2 correct, 2 incorrect" in done
     store = SolutionStore.open(tmp_path / "stores" / "made")
     rows = {(row.problem_id, row.output): row.is_correct for row in store.read(range(len(store)))}
     assert rows["add", "def add(a, b): return a - b"] is False
     assert rows["even", "def is_even(n):\n    return n & 1 == 0\n"] is True
     assert [len(store.problems(split)) for split in ("train", "valid", "test")] == [1, 1, 1]
-
-    def in_process(*overrides: str, dry_run: bool = False) -> str:
-        run_collect(load_config(CollectJobConfig, config, overrides), Flags(dry_run=dry_run, fresh=False))
-        return capsys.readouterr().out
 
     again = in_process()
     assert "is finished" in again and "5 rows in = 4 kept" in again
@@ -131,9 +115,10 @@ def test_a_real_model_writes_rows_of_both_kinds_though_its_job_is_killed(tmp_pat
     decoding = {"samples_per_problem": 12, "temperature": 0.5, "top_p": 0.95, "max_tokens": 90}
     config = write_job(tmp_path, "smollm2-135m", decoding=decoding)
     log = tmp_path / "runs" / "collect-made" / "samples.jsonl"
+    command = [sys.executable, str(CHECKOUT / "jobs" / "collect.py"), "--config", str(config)]
+    environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
     with (tmp_path / "log").open("w") as output:
-        environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
-        job = subprocess.Popen(command(config), env=environment, stdout=output, stderr=subprocess.STDOUT)
+        job = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + 400
     while not (log.exists() and log.read_text()):
         assert job.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
@@ -142,7 +127,7 @@ def test_a_real_model_writes_rows_of_both_kinds_though_its_job_is_killed(tmp_pat
     job.wait()
     before = list(read_samples(log))
 
-    done = collect(config)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
     samples = list(read_samples(log))
     assert 0 < len(before) < len(samples) == len({s.key for s in samples}) == 24
