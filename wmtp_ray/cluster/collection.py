@@ -9,7 +9,7 @@ from pathlib import Path
 
 from wmtp_ray.cluster.evaluation_plan import SamplePlan
 from wmtp_ray.config.collect import CollectJobConfig
-from wmtp_ray.config.prepare import PrepareJobConfig, SamplesSourceConfig
+from wmtp_ray.config.prepare import KeptConfig, PrepareJobConfig, SamplesSourceConfig
 from wmtp_ray.data.records import Problem
 from wmtp_ray.data.sources import all_problems
 from wmtp_ray.data.sources.samples import problems_identity, problems_source
@@ -82,5 +82,5 @@ def preparation(config: CollectJobConfig, run: RunDirectory) -> PrepareJobConfig
     source = SamplesSourceConfig(
         kind="samples", run=run.path, incorrect=store.incorrect, own_solutions=store.own_solutions
     )
-    kept = {key: getattr(store, key) for key in PrepareJobConfig.model_fields if hasattr(store, key)}
+    kept = {key: getattr(store, key) for key in KeptConfig.model_fields}
     return PrepareJobConfig(name=config.name, storage=config.storage, source=source, **kept)
