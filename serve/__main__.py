@@ -15,10 +15,12 @@ import logging
 import signal
 import sys
 import threading
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 from ray import serve
+from ray.exceptions import RayError
 from ray.serve.config import HTTPOptions
 from ray.serve.schema import LoggingConfig
 
@@ -64,7 +66,7 @@ def _serve_until_interrupted(config: ServeCommandConfig) -> None:
     try:
         serve.start(http_options=listen, logging_config=quiet)
         serve.run(application, name="critic", logging_config=quiet)
-    except RuntimeError as error:
+    except (RuntimeError, RayError, TimeoutError) as error:
         raise InfraError(f"the service did not start: {_reason(error)}") from error
     host = "localhost" if config.listen.host in ("0.0.0.0", "127.0.0.1", "::") else config.listen.host
     typer.echo(f"serving at http://{host}:{config.listen.port} (page; API at /docs). Ctrl-C ends it.")
@@ -75,10 +77,12 @@ def _serve_until_interrupted(config: ServeCommandConfig) -> None:
         serve.shutdown()
 
 
-def _reason(error: RuntimeError) -> str:
+def _reason(error: Exception) -> str:
     """What a replica said when it could not start, without the traces around it."""
-    status = serve.status().applications.get("critic")
-    said = [d.message for d in status.deployments.values()] if status else []
+    said: list[str] = []
+    with suppress(RayError):  # where Ray itself is gone
+        if status := serve.status().applications.get("critic"):
+            said = [d.message for d in status.deployments.values()]
     lines = [line.strip() for text in (*said, str(error)) for line in text.splitlines() if line.strip()]
     named = [line for line in lines if "wmtp_ray.errors." in line]
     return (named or lines)[-1]

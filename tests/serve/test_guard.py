@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -62,6 +63,24 @@ def test_tokens_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="fewer than 16") as error:
         BearerTokens.read(BearerConfig())
     assert "short" not in str(error.value)
+
+
+def test_every_token_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever token it is, and whether or not it is one: the time tells nothing."""
+    compared: list[bytes] = []
+    digests_equal = hmac.compare_digest
+
+    def watched(one: bytes, other: bytes) -> bool:
+        compared.append(one)
+        return digests_equal(one, other)
+
+    monkeypatch.setenv("WMTP_SERVE_TOKENS", " ".join(SECRETS))
+    monkeypatch.setattr(hmac, "compare_digest", watched)
+    tokens = BearerTokens.read(BearerConfig())
+    for given in (SECRETS[0], SECRETS[1], "no", ""):
+        compared.clear()
+        tokens.client_of(f"Bearer {given}".encode())
+        assert compared == [secret.encode() for secret in SECRETS]
 
 
 def test_a_token_file_must_hold_tokens(tmp_path: Path) -> None:
