@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,17 +40,12 @@ class Server:
 
     def memory_bytes(self) -> int:
         """What the processes that requests pass through (proxy and replicas) have for themselves."""
-        tree = psutil.Process(self.process).children(recursive=True)
-        return sum(
-            p.memory_info().rss for p in tree if any(t in _title(p) for t in ("ProxyActor", "ServeReplica"))
-        )
-
-
-def _title(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:  # it has just ended
-        return ""
+        taken = 0
+        for process in psutil.Process(self.process).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):  # it has just ended
+                if any(name in " ".join(process.cmdline()) for name in ("ProxyActor", "ServeReplica")):
+                    taken += process.memory_info().rss
+        return taken
 
 
 def service_item(number: int) -> PromptItem:

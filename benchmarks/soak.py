@@ -118,6 +118,7 @@ async def soak(
                 requests.create_task(_ask(client, body(), met))
                 await asyncio.sleep(numbers.expovariate(TIMES_CAPACITY * met.capacity))
             met.took = time.monotonic() - began
+        assert not watching.done(), watching.exception()
         watching.cancel()
     return met
 

@@ -19,7 +19,7 @@ from tests.jobs.test_evaluate import content, evaluate
 from tests.serve.ray_service import running_service
 from wmtp_ray.cluster.connect import connected
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 DASHBOARD = json.loads((Path(__file__).parents[1] / "configs" / "grafana.json").read_text(encoding="utf-8"))
 QUERIES = [
