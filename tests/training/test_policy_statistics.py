@@ -21,6 +21,10 @@ def test_the_ema_is_updated_before_it_is_used(scene: Scene, values: Values) -> N
     assert (first["ema_mean"], first["ema_std"]) == (first["advantage_mean"], first["advantage_std"])
     second, _ = run_step(objective, plan.step(1), micro_batches(scene, plan.step(1), values))
     assert first["advantage_mean"] != second["advantage_mean"]
+    scored = micro_batches(scene, plan.step(0), values)
+    every = torch.cat([m.values_RT[m.batch.response_mask] for m in scored if m.values_RT is not None])
+    assert first["value_mean"] == pytest.approx(every.mean().item(), rel=1e-5)
+    assert first["value_std"] == pytest.approx(every.std(correction=0).item(), rel=1e-5)
     for name in ("mean", "std"):  # update 2 of 4 keeps a quarter of the old
         expected = 0.25 * first[f"ema_{name}"] + 0.75 * second[f"advantage_{name}"]  # type: ignore[operator]
         assert second[f"ema_{name}"] == pytest.approx(expected)

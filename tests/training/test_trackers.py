@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from wmtp_ray.cluster.metrics import COUNTERS, GAUGES
+from wmtp_ray.cluster.metrics import COUNTERS, GAUGES, HEAD_GAUGES
 from wmtp_ray.config.run import MLflowConfig, TrackingConfig
 from wmtp_ray.errors import InfraError
 from wmtp_ray.training.trackers import Trackers, build_trackers, numbers
@@ -70,5 +70,6 @@ def test_a_server_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pyt
 
 
 def test_prometheus_takes_every_name() -> None:
-    assert all(re.fullmatch(r"[a-z_]+", name) and text for name, text in (GAUGES | COUNTERS).items())
-    assert not GAUGES.keys() & COUNTERS.keys()
+    every = GAUGES | HEAD_GAUGES | COUNTERS
+    assert len(every) == len(GAUGES) + len(HEAD_GAUGES) + len(COUNTERS)
+    assert all(re.fullmatch(r"[a-z_]+", name) and text for name, text in every.items())

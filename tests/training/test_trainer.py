@@ -11,9 +11,11 @@ import torch
 
 from tests.training.runs import CONFIG, FINGERPRINTS, JOBS, records, trainer_of
 from tests.training.scenes import Interruption, Scene, Values
+from wmtp_ray.cluster.metrics import COUNTERS, GAUGES, HEAD_GAUGES
 from wmtp_ray.config.run import OptimizerConfig
 from wmtp_ray.errors import DataError, StorageError
 from wmtp_ray.training.checkpoint import BestStep, complete_checkpoints, load_latest, newest_state
+from wmtp_ray.training.trackers import numbers
 from wmtp_ray.training.trainer import Trainer
 
 
@@ -66,6 +68,9 @@ def test_what_a_run_writes(uninterrupted: tuple[str, Trainer]) -> None:
     rates = [r["learning_rate"] for r in written[1:]]
     assert rates == pytest.approx([3e-3 / 3, 3e-3 * 2 / 3, 3e-3, 3e-3 * 0.75, 3e-3 * 0.25])
     assert all(r["grad_norm"] > 0 for r in written[1:])
+    sent = GAUGES.keys() | COUNTERS.keys() | {f"{name}_{k}" for name in HEAD_GAUGES for k in (1, 2)}
+    unsent = {"epoch", "seconds", "shorter_wins_accuracy", "pairs"}  # beside validation's other numbers
+    assert {n for n in numbers(written[1]) if n not in unsent} <= sent
     if job == "policy":
         assert trainer.objective.state_dict()["emas"][0]["updates"] == 5
 

@@ -64,7 +64,10 @@ def described(config: TrainingJobConfig, plan: Plan | None, scorer: ScorerUse | 
         yield "steps, tokens and memory: unknown before the store is there"
         return
     if not work.exact:
-        yield f"without the store, from the configuration: {work.steps:,} steps, {work.tokens}"
+        yield (
+            f"without the store, from the configuration: {work.steps:,} steps, {work.tokens}; "
+            "padding is known once the store is there"
+        )
     backbone: BackboneConfig = config.model  # pyright: ignore[reportAttributeAccessIssue]
     shape = model_shape(backbone.name)
     if shape is None:
@@ -80,7 +83,7 @@ def described(config: TrainingJobConfig, plan: Plan | None, scorer: ScorerUse | 
     if scorer is not None:
         heads = config.model.num_heads if isinstance(config, PolicyJobConfig) else 0
         training = float(training_flops(size, backbone, TokenWork(1.0, heads * work.target_share)))
-        yield from _scoring(scorer, work.largest, training, workers)
+        yield from _scoring(scorer, backbone.name, work.largest, training, workers)
     yield (
         "assumed: dense Llama-like layers; largest micro-batch "
         f"{work.largest:,} tokens{'' if work.exact else ' (samples of half a row)'}; {work.target_share:.0%} of tokens "
@@ -88,8 +91,8 @@ def described(config: TrainingJobConfig, plan: Plan | None, scorer: ScorerUse | 
     )
 
 
-def _scoring(scorer: ScorerUse, largest: int, training: float, workers: int) -> Iterator[str]:
-    name, dtype, layers, where = _scoring_model(scorer)
+def _scoring(scorer: ScorerUse, policy: str, largest: int, training: float, workers: int) -> Iterator[str]:
+    name, dtype, layers, where = _scoring_model(scorer, policy)
     shape = model_shape(name)
     if shape is None:
         yield f"memory per {scorer.section} actor: unknown, since {name} is not on this machine"
@@ -101,26 +104,31 @@ def _scoring(scorer: ScorerUse, largest: int, training: float, workers: int) -> 
     one, _ = critics_needed(training, scoring, 1)
     exact, whole = critics_needed(training, scoring, workers)
     fewest, most = scorer.pool.actor_range
+    configured = f"{fewest} to {most}" if fewest < most else str(fewest)
     yield (
         f"{scorer.section} actors so that training never waits: {one:.2f} per train worker ({training / 1e9:.1f} GFLOP "
         f"per token trained, {scoring / 1e9:.1f} scored), so {whole} for {workers} (exactly {exact:.2f}; configured "
-        f"{fewest} to {most}); none once the scores are cached"
+        f"{configured}); none once the scores are cached"
     )
 
 
-def _scoring_model(scorer: ScorerUse) -> tuple[str, str, int | None, str]:
-    """Name, dtype and layers (None = all) of the frozen model, and where they are known from."""
+def _scoring_model(scorer: ScorerUse, policy: str) -> tuple[str, str, int | None, str]:
+    """Name, dtype and layers (None = all) of the frozen model, and where they are known from. One that is not there yet
+    is taken for the production one, or for the policy's own backbone where that is smaller."""
     directory, section = scorer.directories[0], scorer.section
     if section == "critic" and (directory / "value_model.json").is_file():
         card = read_card(directory).config
         return card.name, card.dtype, card.num_layers, f"{directory} on {card.name}"
     if section == "reference" and directory.is_dir():
         return str(directory), getattr(scorer.pool, "dtype", "bfloat16"), None, str(directory)
+    name = min(PRODUCTION_SCORER, policy, key=_parameters)
+    return name, "bfloat16", None, f"no {section} at {directory} yet: {name} in bfloat16 assumed"
+
+
+def _parameters(name: str) -> float:
+    shape = model_shape(name)
     return (
-        PRODUCTION_SCORER,
-        "bfloat16",
-        None,
-        f"no {section} at {directory} yet: {PRODUCTION_SCORER} in bfloat16 assumed",
+        math.inf if shape is None else DecoderSize.of(shape).layers * DecoderSize.of(shape).layer_parameters
     )
 
 

@@ -20,6 +20,15 @@ GAUGES = {
     "learning_rate": "Learning rate of the model",
     "learning_rate_head": "Learning rate of the value head",
     "weight_mean": "Mean token weight",
+    "weight_std": "Standard deviation of the token weights",
+    "weight_min": "Smallest token weight",
+    "weight_max": "Largest token weight",
+    "weight_share_at_min": "Share of token weights at the lower clip bound",
+    "weight_share_at_max": "Share of token weights at the upper clip bound",
+    "weight_entropy": "Entropy of the token weights, normalised to at most 1",
+    "weight_eos": "Mean weight of end-of-sequence tokens",
+    "value_mean": "Mean value of response tokens: the frozen critic's, or those of the critic in training",
+    "value_std": "Standard deviation of those values",
     "weight_ess": "Effective sample size of the token weights, as a share",
     "advantage_mean": "Mean advantage of the step",
     "advantage_std": "Standard deviation of the advantages of the step",
@@ -40,6 +49,12 @@ GAUGES = {
 }
 """What each gauge is; it has the name of the value in `metrics.jsonl`, with the prefix."""
 
+HEAD_GAUGES = {
+    "loss_head": "Unweighted loss of each MTP head",
+    "val_loss_head": "Held-out unweighted loss of each MTP head",
+}
+"""Values named `loss_head_1`, `loss_head_2`, ...: one gauge with the label `head`."""
+
 COUNTERS = {
     "tokens": "Tokens trained on, without padding",
     "samples": "Samples trained on",
@@ -55,11 +70,17 @@ class RayMetrics:
     def __init__(self, run: str) -> None:
         self._tags = {"run": run}
         self._gauges = {name: Gauge(PREFIX + name, text, ("run",)) for name, text in GAUGES.items()}
+        labels = ("run", "head")
+        self._heads = {name: Gauge(PREFIX + name, text, labels) for name, text in HEAD_GAUGES.items()}
         self._counters = {name: Counter(PREFIX + name, text, ("run",)) for name, text in COUNTERS.items()}
 
     def log(self, record: Mapping[str, Any]) -> None:
         for name in GAUGES.keys() & record.keys():
             self._gauges[name].set(record[name], self._tags)
+        for name, value in record.items():
+            of_head, _, head = name.rpartition("_")
+            if of_head in HEAD_GAUGES:
+                self._heads[of_head].set(value, self._tags | {"head": head})
         for name in COUNTERS.keys() & record.keys():
             self._counters[name].inc(record[name], self._tags)
 

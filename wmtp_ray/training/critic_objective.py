@@ -33,6 +33,7 @@ from wmtp_ray.models.value_model import ValueModel
 from wmtp_ray.training.collective import Collective
 from wmtp_ray.training.held_out import HeldOutPair
 from wmtp_ray.training.objective import Metrics
+from wmtp_ray.value_weighting import AdvantageSums
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class ScoredPairs:
     """Samples that count as correct and incorrect."""
     means_S: Tensor
     statistics: RankingStatistics
+    value_sums: Tensor
+    """[3] float64, over response tokens: see `AdvantageSums`."""
 
     @property
     def means(self) -> tuple[Tensor, Tensor]:
@@ -67,15 +70,11 @@ class RankingObjective:
         self.held_out_pairs: Sequence[HeldOutPair] = ()
         self._device = device
         self._shuffle_seed = shuffle_seed
-        self._statistics = RankingStatistics()
-        self._loss_sum = torch.zeros((), dtype=torch.float64)
-        self._num_pairs = 0
+        self._begin(0)
 
     def prepare(self, step: PlannedStep, mine: Sequence[MicroBatch], collective: Collective) -> None:
         """The plan knows the step's pairs: nothing has to be reduced."""
-        self._num_pairs = sum(len(planned.pairs) for planned in step.micro_batches)
-        self._statistics = RankingStatistics()
-        self._loss_sum = torch.zeros((), dtype=torch.float64)
+        self._begin(sum(len(planned.pairs) for planned in step.micro_batches))
 
     def backward(self, micro_batch: MicroBatch) -> None:
         """Add the gradient of this micro-batch's share of the step's mean."""
@@ -84,26 +83,32 @@ class RankingObjective:
         (loss / self._num_pairs).backward()
         self._loss_sum += loss.detach().double().cpu()
         self._statistics += scored.statistics
+        self._value_sums += scored.value_sums
 
     def metrics(self, collective: Collective) -> Metrics:
-        return _as_metrics(self._statistics, self._loss_sum, collective)
+        return _as_metrics(self._statistics, self._loss_sum, self._value_sums, collective)
 
     def evaluate(self, micro_batches: Iterable[MicroBatch], collective: Collective) -> Metrics:
-        statistics, loss_sum = RankingStatistics(), torch.zeros((), dtype=torch.float64)
+        statistics, loss_sum, value_sums = _nothing_yet()
         pairs: list[HeldOutPair] = []
         for micro_batch in micro_batches:
             scored = self._score(micro_batch, micro_batch.planned.pairs)
             loss_sum += self._loss(scored).double().cpu()
             statistics += scored.statistics
+            value_sums += scored.value_sums
             pairs += _held_out_pairs(scored)
         self.held_out_pairs = [pair for share in collective.gather(pairs) for pair in share]
-        return _as_metrics(statistics, loss_sum, collective)
+        return _as_metrics(statistics, loss_sum, value_sums, collective)
 
     def state_dict(self) -> dict[str, Any]:
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         pass
+
+    def _begin(self, num_pairs: int) -> None:
+        self._num_pairs = num_pairs
+        self._statistics, self._loss_sum, self._value_sums = _nothing_yet()
 
     def _loss(self, scored: ScoredPairs) -> Tensor:
         """Sum of the pairs' losses."""
@@ -118,7 +123,8 @@ class RankingObjective:
             *(means.mean_S[side] for side in pairs.unbind(dim=1)),
             *(means.count_S[side] for side in pairs.unbind(dim=1)),
         )
-        return ScoredPairs(micro_batch, values_RT, pairs, means.mean_S, statistics)
+        value_sums = AdvantageSums.of(values_RT, batch.response_mask).as_tensor()
+        return ScoredPairs(micro_batch, values_RT, pairs, means.mean_S, statistics, value_sums)
 
 
 class LambdaReturnObjective(RankingObjective):
@@ -218,8 +224,19 @@ def _shuffled(micro_batch: MicroBatch, seed: int | None) -> np.ndarray:
     return np.where(np.array(exchanged)[:, None], pairs_P2[:, ::-1], pairs_P2)
 
 
-def _as_metrics(statistics: RankingStatistics, loss_sum: Tensor, collective: Collective) -> Metrics:
+def _nothing_yet() -> tuple[RankingStatistics, Tensor, Tensor]:
+    return (
+        RankingStatistics(),
+        torch.zeros((), dtype=torch.float64),
+        AdvantageSums().as_tensor(),
+    )
+
+
+def _as_metrics(
+    statistics: RankingStatistics, loss_sum: Tensor, value_sums: Tensor, collective: Collective
+) -> Metrics:
     total = RankingStatistics.from_tensor(collective.sum(statistics.as_tensor()))
+    values = AdvantageSums.from_tensor(collective.sum(value_sums))
     all_tied = total.pairs > 0 and total.tied == total.pairs
     return {
         "loss": collective.sum(loss_sum).item() / max(total.pairs, 1.0),
@@ -229,4 +246,6 @@ def _as_metrics(statistics: RankingStatistics, loss_sum: Tensor, collective: Col
         "margin": total.margin,
         "shorter_wins_accuracy": total.shorter_wins_accuracy,
         "pairs": total.pairs,
+        "value_mean": values.mean if values.count else 0.0,
+        "value_std": values.std if values.count else 0.0,
     }

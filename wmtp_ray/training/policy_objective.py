@@ -66,7 +66,7 @@ class WeightedMTPObjective:
         if self._head_warmup_steps:
             self.model.set_trunk_trainable(step.number >= self._head_warmup_steps)
         self._report = WeightReport(self.method.bounds)
-        self._signal_sums = AdvantageSums.from_tensor(collective.sum(self._sums_of_signal(mine).as_tensor()))
+        self._sums_23 = collective.sum(self._sums(mine))
         self._forward_tokens = 0
         self._weights = self._weigh_step(mine, collective)
         heads_2K = sum((self._weights[m.number].sums() for m in mine), self._zeros().T.contiguous())
@@ -109,7 +109,7 @@ class WeightedMTPObjective:
     def metrics(self, collective: Collective) -> Metrics:
         loss_K, unweighted_K = collective.sum(self._losses_K2).unbind(dim=1)
         metrics = self._metrics(
-            loss_K.sum().item(), unweighted_K, self._count_K, self._report, self._signal_sums, collective
+            loss_K.sum().item(), unweighted_K, self._count_K, self._report, self._sums_23, collective
         )
         if isinstance(self.method, LossSelection) and self.method.over_step:
             metrics["extra_forward_tokens"] = collective.sum(
@@ -121,9 +121,9 @@ class WeightedMTPObjective:
         """Weighted with the statistics of training; before the first step, by 1. Under `mean_one` each head's weights
         are divided by their mean over the held-out targets, so that `loss` compares with the training curve."""
         losses_K2, heads_2K = self._zeros(), self._zeros().T.contiguous()
-        report, signal_sums = WeightReport(self.method.bounds), AdvantageSums()
+        report, sums_23 = WeightReport(self.method.bounds), self._sums([])
         for micro_batch in micro_batches:
-            signal_sums += self._sums_of_signal([micro_batch])
+            sums_23 += self._sums([micro_batch])
             weights = self._head_weights(micro_batch)
             on_device = micro_batch.batch.to(self._device)
             hidden_RTD = self.model.trunk(on_device)
@@ -137,8 +137,7 @@ class WeightedMTPObjective:
         if self._weighting.normalize == "mean_one":
             weighted_K = weighted_K * mean_one_scales(weight_K, count_K)
         loss = (weighted_K / head_normalizers(count_K, self._loss.head_coefficients)).sum().item()
-        signal_sums = AdvantageSums.from_tensor(collective.sum(signal_sums.as_tensor()))
-        return self._metrics(loss, unweighted_K, count_K, report, signal_sums, collective)
+        return self._metrics(loss, unweighted_K, count_K, report, collective.sum(sums_23), collective)
 
     def state_dict(self) -> dict[str, Any]:
         return self.method.state_dict()
@@ -219,9 +218,14 @@ class WeightedMTPObjective:
         coefficients = self._loss.head_coefficients or [1.0] * len(targets_K)
         return any(n > 0 and c > 0 for n, c in zip(targets_K, coefficients, strict=True))
 
-    def _sums_of_signal(self, micro_batches: Iterable[MicroBatch]) -> AdvantageSums:
-        signals = ((self.method.signal(m), m.batch.response_mask) for m in micro_batches)
-        return sum((AdvantageSums.of(s, mask) for s, mask in signals if s is not None), AdvantageSums())
+    def _sums(self, micro_batches: Iterable[MicroBatch]) -> Tensor:
+        """[2, 3] float64: sum, sum of squares and number of advantages, and of the critic's values."""
+        sums_23 = torch.zeros(2, 3, dtype=torch.float64)
+        for m in micro_batches:
+            for of, numbers_RT in enumerate((self.method.signal(m), m.values_RT)):
+                if numbers_RT is not None:
+                    sums_23[of] += AdvantageSums.of(numbers_RT, m.batch.response_mask).as_tensor()
+        return sums_23
 
     def _zeros(self) -> Tensor:
         return torch.zeros(self.model.num_heads, 2, dtype=torch.float64)
@@ -232,7 +236,7 @@ class WeightedMTPObjective:
         unweighted_K: Tensor,
         count_K: Tensor,
         report: WeightReport,
-        signal_sums: AdvantageSums,
+        sums_23: Tensor,
         collective: Collective,
     ) -> Metrics:
         divisor_K = head_normalizers(count_K, self._loss.head_coefficients)
@@ -243,8 +247,9 @@ class WeightedMTPObjective:
             **{f"loss_head_{k}": per_head_K[k - 1].item() for k in self._heads if count_K[k - 1] > 0},
             **report.metrics(collective),
         }
-        if signal_sums.count:
-            metrics |= {"advantage_mean": signal_sums.mean, "advantage_std": signal_sums.std}
+        for name, sums in zip(("advantage", "value"), map(AdvantageSums.from_tensor, sums_23), strict=True):
+            if sums.count:
+                metrics |= {f"{name}_mean": sums.mean, f"{name}_std": sums.std}
         return metrics | self.method.statistics()
 
 
