@@ -24,7 +24,7 @@ RAY_ROOMS = ("wmtp_ray.cluster", "actors", "jobs", "serve")
 # From the ground up: a room imports from those before it only.
 FLOORS = (
     *("errors", "config", "storage", "data", "client", "value_weighting", "losses", "models", "training"),
-    *("evaluation", "actors", "cluster"),
+    *("evaluation", "report", "actors", "cluster"),
 )
 # The mini problems label their programs by running them in the sandbox.
 MAY_REACH_UP = {"wmtp_ray/data/sources/mini/labelling.py": "evaluation"}

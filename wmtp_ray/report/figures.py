@@ -98,7 +98,7 @@ def interval_chart(
         if reference is not None:
             axes.axvline(reference, color=_INK, linewidth=0.8, linestyle=":")
         axes.set_yticks([at for at, _ in ticks], [label for _, label in ticks])
-        axes.invert_yaxis()
+        axes.set_ylim(row - 0.5, -0.5)
         axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
         axes.grid(axis="y", visible=False)
         axes.set_xlabel(x_label)
@@ -133,7 +133,7 @@ def dot_chart(values: Mapping[str, Mapping[str, float]], *, x_label: str, refere
             places = [rows.index(row) for row in series]
             axes.plot(list(series.values()), places, "o", color=color(number), markersize=6, label=name)
         axes.set_yticks(range(len(rows)), rows)
-        axes.invert_yaxis()
+        axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlabel(x_label)
         _legend(axes)
 
@@ -176,10 +176,11 @@ def lanes_chart(lanes: Mapping[str, Sequence[float]], edges: Sequence[float], *,
 
 
 def _legend(axes: Axes) -> None:
-    """Above the axes, where it covers no curve."""
+    """Above the axes, where it covers no curve; none where a single curve needs no name."""
     figure = axes.get_figure()
     assert figure is not None
-    figure.legend(loc="outside upper left", ncols=2)
+    if any(axes.get_legend_handles_labels()[1]):
+        figure.legend(loc="outside upper left", ncols=2)
 
 
 def _svg(draw: Callable[[Axes], None], title: str, height: float = 3.1) -> str:

@@ -48,7 +48,7 @@ def compared_curves(runs: Sequence[TrainingRun]) -> str:
 
 def run_curves(run: TrainingRun) -> str:
     """Everything that one run logged of its loss, head by head, and of its optimizer."""
-    heads = sorted({key for r in run.records for key in r if key.startswith("loss_head_")}, key=len)
+    heads = sorted({key for r in run.records for key in r if key.startswith("loss_head_")}, key=_natural)
     per_head = {key: f"{key.removeprefix('loss_head_')} ahead" for key in heads}
     per_head |= {"loss_head_1": "next token"} if per_head else {}
     groups = {"loss": OF_ONE_RUN["loss"], "unweighted loss per head": per_head, **OF_ONE_RUN}
@@ -65,6 +65,11 @@ def weight_curves(run: TrainingRun) -> str:
 def _curves(run: TrainingRun, key: str) -> tuple[Curve, Curve]:
     """A metric in training and held out."""
     return run.curve(key), run.curve(f"val_{key}")
+
+
+def _natural(key: str) -> tuple[int, str]:
+    """2 before 10."""
+    return len(key), key
 
 
 def _charts(run: TrainingRun, groups: Mapping[str, Mapping[str, str]]) -> str:

@@ -49,10 +49,13 @@ def weight_places(runs: Sequence[TrainingRun]) -> str:
         for run, place in places.items()
         for name, relative in place.relative_by_class().items()
     ]
+    header = ["run", "class", "of the tokens", "of the weight", "relative mean weight"]
+    if len(places) == 1:
+        header, body = header[1:], [row[1:] for row in body]
     return (
         "<h3>Where the weight sits</h3>"
         + figures(figure(by_class, "by class of token"), figure(by_decile, "by place"))
-        + table(["run", "class", "of the tokens", "of the weight", "relative mean weight"], body)
+        + table(header, body)
         + note(
             "Response tokens of held-out programs; classes are Python's, of each token's first visible character."
         )
