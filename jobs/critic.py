@@ -19,7 +19,7 @@ import torch
 from wmtp_ray.cluster.job import run_training_job
 from wmtp_ray.config import CriticJobConfig
 from wmtp_ray.config.command import Flags, run_command
-from wmtp_ray.config.critic import LambdaReturnConfig, fold_runs
+from wmtp_ray.config.critic import LambdaReturnConfig
 from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.plan import Plan
 from wmtp_ray.models.value_model import ValueModel
@@ -53,20 +53,8 @@ class CriticSide:
 
 def run(config: CriticJobConfig, flags: Flags) -> None:
     """Train and export the critic that `config` describes, or one for each fold."""
-    for part in of_folds(config):
+    for part in config.by_fold():
         run_training_job("critic", part, CriticSide(part), flags)
-
-
-def of_folds(config: CriticJobConfig) -> list[CriticJobConfig]:
-    """The configuration of each critic: `config` itself, or one that leaves out a fold for every fold."""
-    if config.folds is None:
-        return [config]
-    parts = []
-    for fold, name in enumerate(fold_runs(config.name, config.folds)):
-        sampling = config.data.sampling.model_copy(update={"without_fold": (fold, config.folds)})
-        data = config.data.model_copy(update={"sampling": sampling})
-        parts.append(config.model_copy(update={"name": name, "data": data, "folds": None}))
-    return parts
 
 
 if __name__ == "__main__":

@@ -24,10 +24,10 @@ STEPS = 12
 
 
 def tiny_root(root: Path) -> Path:
-    """A storage root with a tiny model in `model/` and a store `tiny` of 24 problems with both sides."""
+    """A storage root with a tiny model in `model/` and a store `tiny` of 30 problems with both sides."""
     model = save_tiny_model(root / "model")
     tokenizer = load_tokenizer(model)
-    problems = [_problem(i) for i in range(24)]
+    problems = [_problem(i) for i in range(30)]
     identity = tokenizer_fingerprint(tokenizer)
     write_store(
         root / "stores" / "tiny",
@@ -44,7 +44,7 @@ def _problem(number: int) -> Problem:
     right = [f"def f{number}(x):\n    y = x + {number}\n    return y{' + 0' * n}\n" for n in range(3)]
     wrong = [f"def f{number}(x):\n    y = x - {number + 1}\n    return y{' + 1' * n}\n" for n in range(3)]
     solutions = [Solution(code, True) for code in right] + [Solution(code, False) for code in wrong]
-    split = "train" if number < 18 else "valid"
+    split = "train" if number < 18 else "valid" if number < 24 else "test"
     return Problem(f"tiny/{number}", f"Add {number} to x.", tuple(solutions), split=split)
 
 

@@ -47,6 +47,8 @@ class PolicySide:
     """Builds the policy with its weighted loss; exports what users take away."""
 
     config: PolicyJobConfig
+    merged: bool = True
+    """Whether the merged model is exported beside the adapter, where there is one."""
 
     def build(self, device: torch.device) -> WeightedMTPObjective:
         """The policy on its backbone, and the weighting method that the configuration names."""
@@ -79,7 +81,8 @@ class PolicySide:
         """`export/model`: head 1 as a plain Hugging Face model; `export/adapter`: the same as a PEFT adapter, where the
         base stayed frozen; `weights_sample.json`: weights of a few held-out samples, and where weight sits in many."""
         policy = objective.model
-        policy.export_hf(run.export / "model")
+        if self.merged or self.config.model.lora is None:
+            policy.export_hf(run.export / "model")
         if self.config.model.lora is not None:
             policy.save_adapter(run.export / "adapter")
         write_manifest(run.export, "policy", model=self.config.model.model_dump(mode="json"))

@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeInt, model_validator
 
 from wmtp_ray.config import checks
 from wmtp_ray.config.base import Section
-from wmtp_ray.config.critic import CriticObjectiveConfig, RankingConfig
+from wmtp_ray.config.critic import CriticObjectiveConfig, RankingConfig, fold_runs
 from wmtp_ray.config.data import DataConfig
 from wmtp_ray.config.model import PolicyConfig, ValueModelConfig
 from wmtp_ray.config.run import (
@@ -76,6 +76,17 @@ class CriticJobConfig(TrainingJobConfig):
     def _pairs(self) -> Self:
         checks.paired(self.data, wanted=True)
         return self
+
+    def by_fold(self) -> list[CriticJobConfig]:
+        """The configuration of each critic: this one, or one that leaves out a fold for every fold."""
+        if self.folds is None:
+            return [self]
+        parts = []
+        for fold, name in enumerate(fold_runs(self.name, self.folds)):
+            sampling = self.data.sampling.model_copy(update={"without_fold": (fold, self.folds)})
+            data = self.data.model_copy(update={"sampling": sampling})
+            parts.append(self.model_copy(update={"name": name, "data": data, "folds": None}))
+        return parts
 
 
 class PolicyJobConfig(TrainingJobConfig):

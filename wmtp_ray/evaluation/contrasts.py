@@ -1,9 +1,9 @@
 """Differences between ways to train, paired over seeds and problems: interval, p-value, what could have been found.
 
 The same problems were met under every seed, so seeds and problems are crossed and both are resampled, independently
-(the pigeonhole bootstrap, Owen 2007, doi 10.1214/07-AOAS122): the interval speaks of other seeds and of other problems. Few
-seeds know little of their own spread, so the bootstrap's standard error is widened by √(S/(S−1)) and taken with
-Student's t of S−1 degrees of freedom. Interval, p-value and detectable difference all come from that one number.
+(the pigeonhole bootstrap, Owen 2007, doi 10.1214/07-AOAS122): the interval speaks of other seeds and of other
+problems. Few seeds know little of their own spread, so the bootstrap's standard error is widened by √(S/(S−1)) and
+taken with Student's t of S−1 degrees of freedom. Interval, p-value and detectable difference come from that one number.
 """
 
 from __future__ import annotations

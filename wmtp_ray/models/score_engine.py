@@ -12,16 +12,14 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from wmtp_ray.data.batch import PackedBatch
 from wmtp_ray.data.segments import segments_of
 from wmtp_ray.errors import DataError, ModelError
-from wmtp_ray.losses import chunked_cross_entropy, mtp_targets
 from wmtp_ray.models.backbone import DTypeName
 from wmtp_ray.models.model_cache import build_once
 from wmtp_ray.models.policy import MTPPolicy
-from wmtp_ray.models.scorer import score
+from wmtp_ray.models.scorer import next_token_losses, score
 from wmtp_ray.models.value_model import ValueModel, read_card
 
 Scored = Literal["values", "reference_losses"]
@@ -174,27 +172,9 @@ class ReferenceEngine:
         self._model = model.requires_grad_(False).to(device).eval()
         self._device = device
 
-    @torch.no_grad()
     def score(self, batch: PackedBatch) -> list[np.ndarray]:
         """Losses of the response tokens, [response tokens] each; 0 for a first token that nothing precedes."""
-        losses_RT = self._losses(batch)
-        samples = []
-        for sample_id, segment in zip(batch.sample_ids.tolist(), segments_of(batch), strict=True):
-            losses = losses_RT[segment.row, segment.response].numpy().astype(np.float32)
-            if not np.isfinite(losses).all():
-                raise DataError(
-                    f"the reference model's loss of sample {sample_id} is not finite; check its checkpoint and dtype"
-                )
-            samples.append(losses)
-        return samples
-
-    def _losses(self, batch: PackedBatch) -> Tensor:
-        """[R, T] at the predicted token: CE_{s-1 -> s} stands at s."""
-        on_device = batch.to(self._device)
-        hidden_RTD = self._model.head(1, self._model.trunk(on_device), on_device)
-        targets_RT = mtp_targets(on_device.labels, on_device.segment_ids, 1)
-        losses_RT = chunked_cross_entropy(hidden_RTD, self._model.unembedding, targets_RT)
-        return torch.nn.functional.pad(losses_RT[:, :-1], (1, 0)).float().cpu()
+        return next_token_losses(self._model, batch, self._device)
 
 
 def _vllm_version() -> str:

@@ -15,6 +15,8 @@ from torch import Tensor
 from wmtp_ray.data.batch import PackedBatch
 from wmtp_ray.data.segments import segments_of
 from wmtp_ray.errors import DataError
+from wmtp_ray.losses import chunked_cross_entropy, mtp_targets
+from wmtp_ray.models.policy import MTPPolicy
 from wmtp_ray.models.value_model import ValueModel
 
 
@@ -61,6 +63,26 @@ def score_keys(batch: PackedBatch, scorer: str) -> list[bytes]:
         )
         keys.append(digest.digest())
     return keys
+
+
+@torch.no_grad()
+def next_token_losses(policy: MTPPolicy, batch: PackedBatch, device: torch.device) -> list[np.ndarray]:
+    """Cross-entropy of each sample's response tokens by head 1, each predicted from the token before; 0 for a first
+    token that nothing precedes. `DataError` names a sample whose loss is not finite."""
+    on_device = batch.to(device)
+    hidden_RTD = policy.head(1, policy.trunk(on_device), on_device)
+    targets_RT = mtp_targets(on_device.labels, on_device.segment_ids, 1)
+    at_position_RT = chunked_cross_entropy(hidden_RTD, policy.unembedding, targets_RT)
+    losses_RT = torch.nn.functional.pad(at_position_RT[:, :-1], (1, 0)).float().cpu()
+    samples = []
+    for sample_id, segment in zip(batch.sample_ids.tolist(), segments_of(batch), strict=True):
+        losses = losses_RT[segment.row, segment.response].numpy().astype(np.float32)
+        if not np.isfinite(losses).all():
+            raise DataError(
+                f"the loss of sample {sample_id} is not finite; check the model's checkpoint and dtype"
+            )
+        samples.append(losses)
+    return samples
 
 
 @torch.no_grad()

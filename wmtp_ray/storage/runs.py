@@ -128,12 +128,17 @@ class RunDirectory:
         the mark changed and stop. Adds to `environment.json` what this attempt runs on, and clears the failure
         that an earlier attempt recorded."""
         attempt = uuid.uuid4().hex
-        history = self.path / "environment.json"
-        attempts = json.loads(history.read_text()) if history.exists() else []
-        self.write(history.name, json.dumps([*attempts, environment() | {"attempt": attempt}], indent=1))
+        history = [*self.attempts, environment() | {"attempt": attempt}]
+        self.write("environment.json", json.dumps(history, indent=1))
         (self.path / "failure.json").unlink(missing_ok=True)
         self.write("attempt", attempt)
         return attempt
+
+    @property
+    def attempts(self) -> list[dict[str, Any]]:
+        """What each start of the run ran on, oldest first."""
+        path = self.path / "environment.json"
+        return json.loads(path.read_text()) if path.exists() else []
 
     def is_current(self, attempt: str) -> bool:
         """Whether `attempt` is still the one that may write; none is where the run was moved aside."""

@@ -1,0 +1,112 @@
+"""Did it beat the baseline? Arms x seeds from one configuration, paired differences, and a sentence in plain words.
+
+Every cell is an ordinary policy run with the same base, plan, steps and start as the others of its seed and weights of
+mean 1, and is judged at its last step. Critics and reference models that are not there are trained first. The same
+command goes on with what is missing; cells that are finished are used again.
+
+    python jobs/compare.py --config configs/quickstart/compare.yaml storage.root=/data/wmtp
+    ray job submit --working-dir . -- python jobs/compare.py --config configs/production/compare.yaml
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+from rich.console import Console
+from rich.table import Table
+
+from jobs import critic, ref_tuning
+from wmtp_ray.cluster.cells import require_unchanged, train_cells
+from wmtp_ray.cluster.compared import best_rates, described, evaluation_of, gather
+from wmtp_ray.cluster.connect import connected
+from wmtp_ray.cluster.evaluation_plan import plan_evaluation
+from wmtp_ray.cluster.matrix import Cell, Matrix
+from wmtp_ray.cluster.verified_samples import verified_samples
+from wmtp_ray.config import CriticJobConfig, dump_yaml
+from wmtp_ray.config.command import Flags, run_command
+from wmtp_ray.config.compare import CompareJobConfig
+from wmtp_ray.config.evaluate import EngineConfig, JudgeConfig
+from wmtp_ray.evaluation.comparison import Comparison, listings, markdown, to_csv, to_json
+from wmtp_ray.evaluation.samples import JudgedSample
+from wmtp_ray.storage.runs import RunDirectory
+
+console = Console(highlight=False, markup=False, soft_wrap=True)
+
+
+def run(config: CompareJobConfig, flags: Flags) -> None:
+    """Train what is missing, evaluate it, and say what came out."""
+    matrix = Matrix(config)
+    if flags.dry_run:
+        console.print(dump_yaml(config))
+        for line in described(matrix):
+            console.print(line)
+        return
+    run = RunDirectory.open(config.storage.root, "compare", config, fresh=flags.fresh)
+    with connected(_cpus(matrix)) if run.result is None else nullcontext():
+        _train_frozen(matrix)
+        tried = matrix.tried()
+        _train(matrix, tried, flags.fresh)
+        cells = matrix.cells(best_rates(matrix, tried))
+        done = {cell.config.name for cell in tried}
+        _train(matrix, [c for c in cells if c.config.name not in done], flags.fresh)
+        samples = _samples(config, cells, flags.fresh)
+    comparison = gather(matrix, cells, tried, samples)
+    run.write("report.md", markdown(comparison))
+    run.write("results.csv", to_csv(comparison))
+    run.finish(to_json(comparison))
+    _show(comparison, run)
+
+
+def _train_frozen(matrix: Matrix) -> None:
+    """Critics and reference models that the comparison trains itself, unless they are there."""
+    flags = Flags(dry_run=False, fresh=False)
+    for model in matrix.frozen:
+        if model.finished:
+            for part in model.parts if model.own else ():
+                model.directory(part).refuse_changes(part)
+            console.print(f"{model.kind}-{model.run} is finished and used as it is")
+        elif isinstance(model.own, CriticJobConfig):
+            critic.run(model.own, flags)
+        elif model.own is not None:
+            ref_tuning.run(model.own, flags)
+
+
+def _train(matrix: Matrix, cells: Sequence[Cell], fresh: bool) -> None:
+    if not fresh:
+        require_unchanged(cells)
+        there = sum(cell.finished for cell in cells)
+        console.print(f"{len(cells)} cells, {there} of them finished and used again")
+    train_cells(cells, matrix.comparison.held_out, fresh, matrix.comparison.concurrent)
+
+
+def _samples(config: CompareJobConfig, cells: Sequence[Cell], fresh: bool) -> list[JudgedSample]:
+    if config.pass_at_k is None:
+        return []
+    wanted = evaluation_of(config, config.pass_at_k, cells)
+    run = RunDirectory.open(config.storage.root, "evaluate", wanted, fresh=fresh)
+    return verified_samples(plan_evaluation(wanted), run, console.print)
+
+
+def _cpus(matrix: Matrix) -> float:
+    wanted = matrix.comparison.pass_at_k
+    engine, judge = (wanted.engine, wanted.judge) if wanted else (EngineConfig(), JudgeConfig())
+    return max(matrix.logical_cpus, engine.cpus_per_actor + judge.actors * judge.cpus_per_actor)
+
+
+def _show(comparison: Comparison, run: RunDirectory) -> None:
+    for listing in listings(comparison):
+        table = Table(*listing.header, title=listing.title, title_justify="left", box=None, pad_edge=False)
+        for row in listing.rows:
+            table.add_row(*row)
+        console.print(table)
+        if listing.note:
+            console.print(listing.note)
+        console.print()
+    for sentence in comparison.sentences:
+        console.print(sentence)
+    console.print(f"as Markdown: {run.path / 'report.md'}")
+
+
+if __name__ == "__main__":
+    run_command(CompareJobConfig, run, __doc__)

@@ -1,0 +1,160 @@
+"""Train and measure the cells of a comparison: ordinary policy runs, as many at a time as the cluster has room for."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import ray
+
+from wmtp_ray.cluster.job import run_training_job
+from wmtp_ray.cluster.matrix import JOB, Cell, held_out_plan
+from wmtp_ray.cluster.policy import PolicySide, scorer_use
+from wmtp_ray.cluster.train import logical_cpus
+from wmtp_ray.config.command import Flags
+from wmtp_ray.config.data import SamplingConfig
+from wmtp_ray.data.loading import load_micro_batch
+from wmtp_ray.data.micro_batch import MicroBatch
+from wmtp_ray.data.plan import Plan
+from wmtp_ray.data.store import SolutionStore, store_path
+from wmtp_ray.errors import StorageError
+from wmtp_ray.models.scorer import next_token_losses
+from wmtp_ray.models.tokenizer import load_tokenizer
+from wmtp_ray.storage.runs import RunDirectory
+from wmtp_ray.training.checkpoint import newest_state
+from wmtp_ray.training.metrics_file import read_metrics
+from wmtp_ray.training.policy_objective import WeightedMTPObjective
+
+MEASURED = "held_out.json"
+
+
+@dataclass(frozen=True)
+class CellSide(PolicySide):
+    """A policy that is also measured on the comparison's held-out problems, as it stands after the last step."""
+
+    held_out: SamplingConfig | None = None
+
+    def export(
+        self, objective: WeightedMTPObjective, run: RunDirectory, held_out: Iterator[MicroBatch]
+    ) -> None:
+        """The adapter (or the model, where there is none), and `held_out.json`: each held-out program's loss."""
+        super().export(objective, run, held_out)
+        assert self.held_out is not None
+        path = store_path(self.config.storage.root, self.config.data.store)
+        store, policy = SolutionStore.open(path, check="sizes"), objective.model
+        plan = held_out_plan(store, self.held_out, self.config.data.plan)
+        tokenizer = load_tokenizer(policy.source)
+        device = next(policy.parameters()).device
+        rows: dict[str, list[Any]] = {"row": [], "loss": [], "tokens": []}
+        for step in plan.steps():
+            for planned in step.micro_batches:
+                batch = load_micro_batch(store, tokenizer, planned)
+                for row, losses in zip(planned.rows, next_token_losses(policy, batch, device), strict=True):
+                    rows["row"].append(int(row))
+                    rows["loss"].append(float(losses.sum(dtype=np.float64)))
+                    rows["tokens"].append(len(losses))
+        run.write(MEASURED, json.dumps({"plan": plan.fingerprint} | rows))
+
+
+def train_cells(cells: Sequence[Cell], held_out: SamplingConfig, fresh: bool, most: int | None) -> None:
+    """Train those that are not finished. This process must be connected to Ray.
+
+    `most` cells at a time, by default as many as there is room for. If one fails, those under way end first.
+    """
+    todo = [cell for cell in cells if fresh or not cell.finished]
+    room = min(map(_room, todo), default=1) if ray.is_initialized() else 1
+    at_a_time = min(len(todo), most or max(1, room))
+    if at_a_time <= 1:
+        for cell in todo:
+            _train(cell, held_out, fresh)
+        return
+    with _stopping(todo), ThreadPoolExecutor(at_a_time) as pool:
+        running = [pool.submit(_train, cell, held_out, fresh) for cell in todo]
+        try:
+            for one in running:
+                one.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def require_unchanged(cells: Sequence[Cell]) -> None:
+    """A finished cell is taken as it is: it must have been trained as the comparison says now, on the data, the model
+    and the critic that are there now. `ConfigError` or `StorageError` name what differs."""
+    for cell in cells:
+        if not cell.finished:
+            continue
+        cell.run.refuse_changes(cell.config)
+        state, use = newest_state(cell.run.checkpoints), scorer_use(cell.config)
+        then = state.fingerprints if state else {}
+        now = {"plan": cell.plan.fingerprint}
+        if use is not None:
+            now[use.section] = "+".join(engine.fingerprint for engine in use.engines())
+        for what, fingerprint in now.items():
+            if then.get(what) != fingerprint:
+                raise StorageError(
+                    f"{cell.run.path} was trained with another {what} than the one that is there now; start anew with "
+                    "--fresh, or give the comparison another name"
+                )
+
+
+def losses_by_problem(cell: Cell, held_out: Plan, row_problem: np.ndarray) -> np.ndarray:
+    """[P] nats per token of each held-out problem's programs, problems in the order of the store."""
+    measured = json.loads((cell.run.path / MEASURED).read_text())
+    if measured["plan"] != held_out.fingerprint:
+        raise StorageError(
+            f"{cell.run.path} was measured on other held-out programs; start anew with --fresh, or give the comparison "
+            "another name"
+        )
+    _, problem = np.unique(row_problem[measured["row"]], return_inverse=True)
+    return np.bincount(problem, measured["loss"]) / np.bincount(problem, measured["tokens"])
+
+
+def device_seconds(run: RunDirectory) -> float:
+    """Time of a run's optimizer steps, times its train workers."""
+    return sum(r["seconds"] * r["workers"] for r in read_metrics(run.metrics) if "tokens" in r)
+
+
+def _train(cell: Cell, held_out: SamplingConfig, fresh: bool) -> None:
+    side = CellSide(cell.config, merged=False, held_out=held_out)
+    run_training_job(JOB, cell.config, side, Flags(dry_run=False, fresh=fresh), scorer_use(cell.config))
+
+
+def _room(cell: Cell) -> int:
+    """How many such cells the cluster could hold at a time."""
+    there, use, cluster = ray.cluster_resources(), scorer_use(cell.config), cell.config.cluster
+    gpus = cluster.worker_range[1] * cluster.gpus_per_worker
+    if use is not None:
+        gpus += len(use.directories) * use.pool.actor_range[0] * use.pool.gpus_per_actor
+    rooms = [there.get("CPU", 0.0) / max(logical_cpus(cluster, use), 1e-9)]
+    rooms += [there.get("GPU", 0.0) / gpus] if gpus else []
+    return int(min(rooms))
+
+
+@contextmanager
+def _stopping(cells: Sequence[Cell]) -> Iterator[None]:
+    """Inside, SIGTERM asks every cell that runs to save a checkpoint and end; a second one ends the job at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+
+    def ask(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGTERM, before)
+        for cell in cells:
+            attempt = cell.run.path / "attempt"
+            if attempt.exists() and not cell.finished:
+                cell.run.request_stop(attempt.read_text())
+
+    signal.signal(signal.SIGTERM, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
