@@ -29,7 +29,8 @@ from wmtp_ray.config.compare import CompareJobConfig
 from wmtp_ray.config.evaluate import EngineConfig, JudgeConfig
 from wmtp_ray.evaluation.comparison import Comparison, listings, markdown, to_csv, to_json
 from wmtp_ray.evaluation.samples import JudgedSample
-from wmtp_ray.storage.runs import RunDirectory
+from wmtp_ray.report.comparison import comparison_report
+from wmtp_ray.storage.runs import REPORT, RunDirectory
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
 
@@ -54,6 +55,7 @@ def run(config: CompareJobConfig, flags: Flags) -> None:
     comparison = gather(matrix, cells, tried, samples)
     run.write("report.md", markdown(comparison))
     run.write("results.csv", to_csv(comparison))
+    run.write(REPORT, comparison_report(comparison, dump_yaml(config)))
     run.finish(to_json(comparison))
     _show(comparison, run)
 
@@ -105,7 +107,7 @@ def _show(comparison: Comparison, run: RunDirectory) -> None:
         console.print()
     for sentence in comparison.sentences:
         console.print(sentence)
-    console.print(f"as Markdown: {run.path / 'report.md'}")
+    console.print(f"report: {run.path / REPORT} (as Markdown: report.md)")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,227 @@
+"""A comparison on a tiny random model: its matrix, what it refuses, and one from end to end that is killed on its way."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from tests.cluster.tiny_jobs import CHECKOUT, STEPS, finish, kill_tree, start, tiny_config, tiny_root
+from wmtp_ray.cluster.compared import described
+from wmtp_ray.cluster.matrix import Matrix
+from wmtp_ray.config.compare import CompareJobConfig
+from wmtp_ray.config.load import validate
+from wmtp_ray.errors import ConfigError, StorageError
+
+ARMS: list[dict[str, Any]] = [
+    {"name": "uniform"},
+    {"name": "again", "recipe": "uniform"},
+    {"name": "critic", "critic": "trained"},
+]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_root(tmp_path_factory.mktemp("root"))
+
+
+def content(root: Path, **sections: Any) -> dict[str, Any]:
+    """Three arms, two of them the same, under two seeds; `sections` replace whole ones."""
+    policy = yaml.safe_load(tiny_config(root, "baseline", "shared").read_text())
+    critic = tiny_config(root, "critic", "compared")
+    base: dict[str, Any] = {
+        "name": "tiny",
+        "storage": {"root": str(root)},
+        "seeds": [0, 1],
+        "arms": ARMS,
+        "primary": ["critic", "uniform"],
+        "contrasts": [["again", "uniform"]],
+        "critics": {"trained": {"config": str(critic)}},
+        "scorers": {"window": 3},
+        "policy": {key: policy[key] for key in ("data", "model", "optimizer", "checkpoint", "cluster")},
+        "held_out": {"solutions": "correct", "split": "test"},
+    }
+    return base | sections
+
+
+def comparison(root: Path, **sections: Any) -> CompareJobConfig:
+    return validate(CompareJobConfig, content(root, **sections), "compare.yaml")
+
+
+def test_arms_of_a_seed_share_plan_start_and_settings_and_seeds_share_none(root: Path) -> None:
+    k1 = {"name": "one_head", "recipe": "uniform_k1"}
+    shifted = {"name": "circular_shift", "critic": "trained"}
+    matrix = Matrix(comparison(root, arms=[*ARMS, k1, shifted]))
+    cells = matrix.cells(dict.fromkeys(("uniform", "again", "critic", "one_head", "circular_shift"), 1e-3))
+    assert len(cells) == 10 and len({cell.config.name for cell in cells}) == 10
+    by_seed = [[cell for cell in cells if cell.seed == seed] for seed in (0, 1)]
+    for own in by_seed:
+        assert len({cell.plan.fingerprint for cell in own}) == 1
+        assert {cell.config.seed for cell in own} == {own[0].seed}
+        settings = [
+            cell.config.model_dump(exclude={"name", "weighting", "critic"}) | {"model": None} for cell in own
+        ]
+        assert all(one == settings[0] for one in settings)
+        assert all(cell.config.weighting.normalize == "mean_one" for cell in own)
+        assert all(cell.config.weighting.eos_weight == "one" for cell in own)
+    first, second = (own[0] for own in by_seed)
+    assert first.plan.fingerprint != second.plan.fingerprint
+    assert [c.config.weighting.seed for c in cells if c.arm == "circular_shift"] == [0, 1]  # type: ignore[union-attr]
+    assert [c.config.model.num_heads for c in by_seed[0]] == [2, 2, 2, 1, 2]
+
+
+def test_the_extended_arm_costs_what_the_other_costs_with_its_critic(root: Path) -> None:
+    more = {"name": "longer", "recipe": "uniform", "equal_flops_to": "critic"}
+    matrix = Matrix(comparison(root, arms=[*ARMS, more]))
+    uniform, _, critic, longer = matrix.cells(dict.fromkeys(("uniform", "again", "critic", "longer"), 1e-3))[
+        :4
+    ]
+    assert uniform.cost.total == uniform.cost.policy == critic.cost.policy
+    assert critic.cost.scorer_training > 0 and critic.cost.scoring > 0
+    assert longer.plan.num_steps > uniform.plan.num_steps == STEPS
+    step = uniform.cost.policy / STEPS
+    assert abs(longer.cost.total - critic.cost.total) < step
+    for name in ("row", "step", "packed_row"):
+        start = uniform.plan.columns[name]
+        assert np.array_equal(longer.plan.columns[name][: len(start)], start)
+    assert critic.cost.labelled > uniform.cost.labelled
+
+
+def test_a_dry_run_prints_the_matrix_and_starts_nothing(root: Path) -> None:
+    lines = list(described(Matrix(comparison(root, learning_rates=[1e-3, 2e-3]))))
+    text = "\n".join(lines)
+    assert "critic-compared: will be trained; 1 of it, 12 steps" in text
+    assert f"cell-tiny-critic-lr0.002-0: to train; {STEPS} steps" in text
+    assert "6 cells choose among learning rates" in text
+    assert "9 cells, 0 of them finished" in text  # the first seed of the taken rate is not trained twice
+    assert "18 programs of 6 held-out problems" in text
+    assert not (root / "runs" / "compare-tiny").exists()
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"seeds": []}, r"seeds = \[\]"),
+        ({"seeds": [1, 1]}, "seeds: '1' is given twice"),
+        ({"arms": ARMS[:1]}, "at least 2 items"),
+        ({"arms": [*ARMS, {"name": "critic", "critic": "trained"}]}, "arms: 'critic' is given twice"),
+        ({"arms": [*ARMS, {"name": "unifrom"}]}, "'unifrom' is not among .*did you mean uniform"),
+        ({"primary": ["critic", "baseline"]}, "primary = 'baseline' is not among uniform, again, critic"),
+        ({"primary": ["critic", "critic"]}, "primary compares critic with itself"),
+        ({"contrasts": [["critic", "uniform"]]}, r"contrasts\[0\] is the primary one"),
+        ({"contrasts": [["critic", "chance"]]}, r"contrasts\[0\] = 'chance' is not among"),
+        ({"arms": [*ARMS[:2], {"name": "critic", "critic": "traned"}]}, "did you mean trained"),
+        (
+            {"arms": [*ARMS[:2], {"name": "critic"}]},
+            "arm critic: weighting.method = critic needs a critic section",
+        ),
+        ({"arms": [*ARMS, {"name": "x", "recipe": "uniform", "critic": "trained"}]}, "reads no critic"),
+        (
+            {"arms": [*ARMS, {"name": "x", "recipe": "uniform", "overrides": ["model.lora.rank=8"]}]},
+            "arms.x changes model.lora.rank, which is the same in every arm",
+        ),
+        (
+            {"arms": [*ARMS, {"name": "x", "recipe": "uniform", "overrides": ["weighting.normalize=none"]}]},
+            "arms.x changes weighting.normalize",
+        ),
+        (
+            {
+                "arms": [
+                    *ARMS,
+                    {"name": "x", "recipe": "critic", "critic": "trained", "equal_flops_to": "uniform"},
+                ]
+            },
+            "only an arm without scorers is extended",
+        ),
+        ({"held_out": {"solutions": "correct", "split": "valid"}}, "train and valid are used"),
+        ({"held_out": {"solutions": "pairs", "split": "test"}}, "it needs single solutions"),
+        ({"critics": {"trained": {}}}, "set exactly one"),
+        ({"critics": {"trained": {"run": "x", "overrides": ["seed=1"]}}}, "overrides of the finished run"),
+        ({"learning_rates": []}, "learning_rates"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(root: Path, sections: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        comparison(root, **sections)
+
+
+def test_critics_that_are_missing_or_one_run_under_two_names_are_refused(root: Path) -> None:
+    with pytest.raises(
+        StorageError, match=r"critics\.trained names the run .*critic-nowhere, which is not finished"
+    ):
+        Matrix(comparison(root, critics={"trained": {"run": "nowhere"}}))
+    file = str(root / "critic-compared.yaml")
+    twice = {"trained": {"config": file}, "shuffled": {"config": file, "overrides": ["seed=1"]}}
+    with pytest.raises(ConfigError, match="are both the run critic-compared; give one of them a name"):
+        Matrix(comparison(root, critics=twice))
+
+
+def compare(config: Path) -> str:
+    return finish(start("compare", config))
+
+
+def trained(root: Path) -> list[str]:
+    return sorted(path.parent.name for path in (root / "runs").glob("cell-*/result.json"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_killed_comparison_goes_on_and_identical_arms_do_not_differ(root: Path) -> None:
+    pass_at_k = {
+        "benchmarks": [{"kind": "humaneval", "limit": 2}],
+        "decoding": {"samples_per_problem": 1, "k": [1], "temperature": 1.0, "max_tokens": 8},
+        "engine": {"dtype": "float32", "max_length": 512},
+    }
+    config = root / "compare.yaml"
+    config.write_text(yaml.safe_dump(content(root, pass_at_k=pass_at_k)))
+    first = start("compare", config)
+    deadline = time.monotonic() + 600
+    while len(trained(root)) < 2:
+        assert first.poll() is None and time.monotonic() < deadline, first.communicate()[0]
+        time.sleep(0.1)
+    kill_tree(first)
+    before = {name: (root / "runs" / name / "result.json").stat().st_mtime_ns for name in trained(root)}
+    assert 2 <= len(before) < 6
+
+    output = compare(config)
+    assert f"6 cells, {len(before)} of them finished and used again" in output
+    assert all((root / "runs" / name / "result.json").stat().st_mtime_ns == at for name, at in before.items())
+    run = root / "runs" / "compare-tiny"
+    result = json.loads((run / "result.json").read_text())
+    [same] = result["secondary"]
+    assert same["by_seed"] == [0.0, 0.0] and same["estimate"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
+    assert same["p_value"] == 1.0
+    assert result["primary"]["estimate"]["mean"] != 0.0 and len(set(result["primary"]["by_seed"])) == 2
+    [solved] = result["others"]
+    assert solved == "pass@1 (humaneval)"
+    assert "No difference is claimed: with fewer than 5 seeds nothing is called distinguishable" in output
+    assert result["sentences"][0] in (run / "report.md").read_text()
+    html = (run / "report.html").read_text()
+    assert result["sentences"][0].split(" − ")[0].removeprefix("Primary: ") in html and "http" not in html
+    lines = (run / "results.csv").read_text().splitlines()
+    assert len(lines) == 1 + 3 * 2 * 2 + 2 * 2
+
+    again = compare(config)
+    assert "6 cells, 6 of them finished and used again" in again
+    assert json.loads((run / "result.json").read_text())["primary"] == result["primary"]
+    finish(start("critic", tiny_config(root, "critic", "other", seed=5)))
+    exported = root / "runs" / "critic-compared" / "export"
+    exported.rename(exported.with_name("aside"))
+    (root / "runs" / "critic-other" / "export").rename(exported)
+    refused = subprocess.run(
+        [sys.executable, str(CHECKOUT / "jobs" / "compare.py"), "--config", str(config)],
+        env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert refused.returncode == 1
+    assert "was trained with another critic than the one that is there now" in refused.stderr

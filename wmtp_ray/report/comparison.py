@@ -1,0 +1,56 @@
+"""The report of a comparison: the sentence first, then differences, arms and what each took."""
+
+from __future__ import annotations
+
+from html import escape
+
+from wmtp_ray.evaluation.comparison import LOSS, Comparison, listings
+from wmtp_ray.evaluation.contrasts import Contrast
+from wmtp_ray.report.figures import dot_chart, interval_chart
+from wmtp_ray.report.markup import figure, figures, note, section, table
+from wmtp_ray.report.page import page
+from wmtp_ray.report.panels.settings import settings
+
+
+def comparison_report(comparison: Comparison, config_yaml: str) -> str:
+    """The page."""
+    first, *others = comparison.sentences
+    contrasts = (comparison.primary, *comparison.secondary)
+    listed = "".join(f"<li>{escape(sentence)}</li>" for sentence in others)
+    return page(
+        f"Comparison: {comparison.name}",
+        (
+            section("What came out", f"<p><strong>{escape(first)}</strong></p>", f"<ul>{listed}</ul>"),
+            section("Differences", _charts(contrasts, comparison.seeds)),
+            *(
+                section(
+                    listing.title,
+                    table(listing.header, listing.rows),
+                    note(listing.note) if listing.note else "",
+                )
+                for listing in listings(comparison)
+            ),
+            settings(dict(comparison.facts), config_yaml),
+        ),
+    )
+
+
+def _charts(contrasts: tuple[Contrast, ...], seeds: tuple[int, ...]) -> str:
+    names = {f"{c.treated} − {c.reference}": c for c in contrasts}
+    intervals = interval_chart(
+        {name: {"": c.estimate} for name, c in names.items()},
+        x_label=f"difference in {LOSS}, nats per token",
+        reference=0.0,
+    )
+    by_seed = dot_chart(
+        {
+            name: {f"seed {seed}": value for seed, value in zip(seeds, c.by_seed, strict=True)}
+            for name, c in names.items()
+        },
+        x_label=f"difference in {LOSS} under each seed",
+        reference=0.0,
+    )
+    return figures(
+        figure(intervals, "95% intervals over problems and seeds; left of 0 the first of the two is better"),
+        figure(by_seed, "Seed by seed"),
+    )
