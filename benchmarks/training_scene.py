@@ -142,18 +142,17 @@ class Scene:
         tokenizer, store, plan = load_tokenizer(self.root / "policy"), self.store, self.plan()
         return [[load_micro_batch(store, tokenizer, m) for m in step.micro_batches] for step in plan.steps()]
 
-    def make_critic(self, batches: list[list[PackedBatch]]) -> tuple[float, float]:
-        """Write a critic of as many layers as make its forward passes take `CRITIC_SHARE` of a training step. Returns
-        the seconds per step of training and of scoring, measured in turns so that a busy machine is busy for both."""
+    def make_critic(self, batches: list[list[PackedBatch]]) -> ValueModel:
+        """Write a critic of as many layers as make its forward passes take `CRITIC_SHARE` of a training step."""
         layers = 12
         for _ in range(CALIBRATIONS):
             critic = self._critic(layers)
-            training, scoring = in_turns(bare_loop(self, batches), critic, batches)
-            if abs(scoring / training - CRITIC_SHARE) < CLOSE_ENOUGH:
+            share = in_turns(bare_loop(self, batches), critic, batches).share(slice(2, None))
+            if abs(share - CRITIC_SHARE) < CLOSE_ENOUGH:
                 break
-            layers = max(1, round(layers * CRITIC_SHARE * training / scoring))
+            layers = max(1, round(layers * CRITIC_SHARE / share))
         critic.save(self.root / "critic", {})
-        return training, scoring
+        return critic
 
     def _critic(self, layers: int) -> ValueModel:
         directory = self.root / f"backbone-{layers}"
@@ -166,10 +165,30 @@ class Scene:
         return critic.requires_grad_(False).eval()
 
 
-def in_turns(
-    steps: Iterator[float], critic: ValueModel, batches: list[list[PackedBatch]]
-) -> tuple[float, float]:
-    """Median seconds of a training step and of scoring the same step, one after the other."""
+@dataclass(frozen=True)
+class Turns:
+    """Seconds of training on each step, and of scoring it."""
+
+    training: list[float]
+    scoring: list[float]
+
+    def share(self, steps: slice) -> float:
+        """Median of scoring's time in training's."""
+        pairs = zip(self.scoring[steps], self.training[steps], strict=True)
+        return statistics.median(scoring / training for scoring, training in pairs)
+
+    def __add__(self, other: Turns) -> Turns:
+        """The mean of both, step by step."""
+        return Turns(mean_by_step(self.training, other.training), mean_by_step(self.scoring, other.scoring))
+
+
+def mean_by_step(a: list[float], b: list[float]) -> list[float]:
+    """The means of pairs."""
+    return [(x + y) / 2 for x, y in zip(a, b, strict=True)]
+
+
+def in_turns(steps: Iterator[float], critic: ValueModel, batches: list[list[PackedBatch]]) -> Turns:
+    """Train on a step, score the same step, and so on: a busy machine is busy for both."""
     training, scoring = [], []
     for seconds, step in zip(steps, batches, strict=True):
         training.append(seconds)
@@ -178,7 +197,7 @@ def in_turns(
             for batch in step:
                 critic(batch)
         scoring.append(time.perf_counter() - started)
-    return statistics.median(training[2:]), statistics.median(scoring[2:])
+    return Turns(training, scoring)
 
 
 def bare_loop(scene: Scene, batches: list[list[PackedBatch]]) -> Iterator[float]:

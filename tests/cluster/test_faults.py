@@ -7,9 +7,11 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from ray.cluster_utils import Cluster
 from safetensors.torch import load_file, save_file
 
 from tests.cluster.tiny_jobs import (
+    CHECKOUT,
     STEPS,
     await_step,
     finish,
@@ -32,6 +35,7 @@ from tests.cluster.tiny_jobs import (
 from wmtp_ray.models.value_model import KIND
 from wmtp_ray.storage import read_manifest, write_manifest
 from wmtp_ray.training.checkpoint import complete_checkpoints
+from wmtp_ray.training.metrics_file import read_metrics
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -44,7 +48,17 @@ class Scene:
         for name in ("RAY_ADDRESS", "RAY_AUTH_MODE"):
             os.environ.pop(name, None)
         # Nothing but the driver's own actors runs on the head, so that any other node may go.
-        self.cluster = Cluster(True, head_node_args={"num_cpus": 0})
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.jobs = f"http://127.0.0.1:{port}"
+        head = {
+            "num_cpus": 0,
+            "include_dashboard": True,
+            "dashboard_port": port,
+            "dashboard_agent_listen_port": 0,
+        }
+        self.cluster = Cluster(True, head_node_args=head)
         self.node = self.cluster.add_node(num_cpus=4)
         self.cluster.wait_for_nodes()
 
@@ -65,14 +79,25 @@ class Scene:
         await_step(self.root, f"verifiable-{name}", step, process)
         return process
 
+    def ray_job(self, *arguments: str) -> str:
+        """What `ray job ...` prints."""
+        command = [str(Path(sys.executable).with_name("ray")), "job", *arguments]
+        environment = os.environ | {"RAY_API_SERVER_ADDRESS": self.jobs}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
     def again(self, name: str) -> str:
         """What the same command prints."""
         return finish(self.start("verifiable", self.root / f"verifiable-{name}.yaml"))
 
-    def assert_undisturbed(self, name: str) -> None:
+    def assert_undisturbed(self, name: str, tolerance: float = 0.0) -> None:
+        """Bitwise, where another number of workers does not need a `tolerance`."""
         disturbed = losses(self.root, f"verifiable-{name}")
         assert [step for step, _, _ in disturbed] == list(range(1, STEPS + 1))
-        assert disturbed == losses(self.root, "verifiable-quiet")
+        quiet = losses(self.root, "verifiable-quiet")
+        for found, expected in zip(disturbed, quiet, strict=True):
+            assert found == pytest.approx(expected, rel=tolerance, abs=tolerance)
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +125,15 @@ def test_a_killed_train_worker(scene: Scene) -> None:
     output = finish(process)
     assert "train worker 0 is gone" in output and "resumed after step" in output
     scene.assert_undisturbed("worker")
+
+
+def test_deaths_are_bounded(scene: Scene) -> None:
+    config = {"cluster": {"max_failures": 0, "steps_per_read": 2}}
+    process = scene.started("bounded", 3, **config)
+    ray_process("RayTrainWorker").kill()
+    assert "died more than cluster.max_failures = 0 times" in failed(process)
+    assert "resumed after step" in scene.again("bounded")
+    scene.assert_undisturbed("bounded")
 
 
 def test_a_killed_critic(scene: Scene) -> None:
@@ -160,6 +194,60 @@ def test_a_driver_that_is_asked_to_end(scene: Scene) -> None:
     assert complete_checkpoints(scene.run("asked") / "checkpoints")[-1].name == f"step-{done:08d}"
     assert f"resumed after step {done} of {STEPS}" in scene.again("asked")
     scene.assert_undisturbed("asked")
+
+
+def test_a_job_that_ray_is_told_to_stop(scene: Scene) -> None:
+    environment = {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "300", "WMTP_TEST_RUN": "1"}}
+    command = [sys.executable, "jobs/verifiable.py", "--config", str(scene.config("stopped"))]
+    options = ["--no-wait", "--submission-id", "stopped", "--runtime-env-json", json.dumps(environment)]
+    scene.ray_job("submit", "--working-dir", str(CHECKOUT), *options, "--", *command)
+    await_step(scene.root, "verifiable-stopped", 3)
+    scene.ray_job("stop", "stopped")
+    assert "was asked to stop and did after step" in scene.ray_job("logs", "stopped")
+    done = losses(scene.root, "verifiable-stopped")[-1][0]
+    assert 3 <= done < STEPS
+    assert complete_checkpoints(scene.run("stopped") / "checkpoints")[-1].name == f"step-{done:08d}"
+    assert f"resumed after step {done} of {STEPS}" in scene.again("stopped")
+    scene.assert_undisturbed("stopped")
+
+
+def test_workers_grow_and_shrink_with_the_cluster(scene: Scene) -> None:
+    """A second worker fits only once another node is there, and no longer when it is gone. The critic, which holds a
+    place beside the first worker, is stopped meanwhile, so that training waits."""
+    cluster = {"num_workers": [1, 2], "cpus_per_worker": 2, "grow_every_seconds": 1, "steps_per_read": 2}
+    process = scene.started("elastic", 1, cluster=cluster, checkpoint={"every_steps": 1})
+    run = scene.run("elastic")
+    critic = ray_process("CriticActor")
+    critic.suspend()
+    node = scene.cluster.add_node(num_cpus=3)
+    await_true(lambda: (run / "grow").exists(), process)
+    critic.resume()
+    await_true(lambda: 2 in workers_of(run), process)
+    critic.suspend()
+    scene.cluster.remove_node(node, allow_graceful=False)
+    await_true(lambda: "is gone" in (run / "notices.log").read_text(), process)
+    critic.resume()
+    output = finish(process)
+    for count in (1, 2, 1):
+        notice = f"training with {count} of at most 2 workers"
+        assert notice in output, output
+        output = output.split(notice, 1)[1]
+    assert {1, 2} == set(workers_of(run)) and workers_of(run)[-1] == 1
+    scene.assert_undisturbed("elastic", tolerance=1e-5)
+
+
+def workers_of(run: Path) -> list[int]:
+    """How many workers did each step."""
+    return [r["workers"] for r in read_metrics(run / "metrics.jsonl") if "workers" in r]
+
+
+def await_true(condition: Callable[[], bool], process: subprocess.Popen[str], timeout: float = 400) -> None:
+    """Wait for `condition` while the job runs."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_full_disk_during_a_checkpoint(scene: Scene) -> None:

@@ -118,14 +118,16 @@ def losses(root: Path, run: str) -> list[tuple[int, float, float]]:
     return [(r["step"], r["loss"], r["grad_norm"]) for r in records if "grad_norm" in r]
 
 
-def await_step(root: Path, run: str, step: int, process: subprocess.Popen[str], timeout: float = 300) -> None:
-    """Wait until a run has written `step`."""
+def await_step(
+    root: Path, run: str, step: int, process: subprocess.Popen[str] | None = None, timeout: float = 300
+) -> None:
+    """Wait until a run has written `step`; not longer than `process` lives."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         path = root / "runs" / run / "metrics.jsonl"
         if path.exists() and any(s >= step for s, _, _ in losses(root, run)):
             return
-        assert process.poll() is None, process.communicate()[0]
+        assert process is None or process.poll() is None, process.communicate()[0]
         time.sleep(0.05)
     raise AssertionError(f"{run} did not reach step {step} within {timeout} s")
 

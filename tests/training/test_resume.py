@@ -13,6 +13,7 @@ from tests.training.runs import CONFIG, FINGERPRINTS, records, trainer_of
 from tests.training.scenes import Interruption, Scene, Values
 from wmtp_ray.config.run import CheckpointConfig
 from wmtp_ray.errors import ConfigError, StorageError
+from wmtp_ray.storage.runs import RunDirectory
 from wmtp_ray.training.checkpoint import complete_checkpoints, load_latest, newest_state
 from wmtp_ray.training.resume import may_differ, trained_steps
 from wmtp_ray.training.trainer import Trainer
@@ -33,11 +34,12 @@ def interrupted(scene: Scene, values: Values, path: Path, dies_at: int = 3) -> P
     return path
 
 
+@pytest.mark.parametrize("request_end", [RunDirectory.request_stop, RunDirectory.request_growth])
 def test_asked_to_stop_it_saves_and_goes_on_as_if_nothing_had_happened(
-    scene: Scene, values: Values, whole: Trainer, tmp_path: Path
+    scene: Scene, values: Values, whole: Trainer, tmp_path: Path, request_end: Any
 ) -> None:
     stopped = trainer_of(scene, "critic", tmp_path, values)
-    stopped.run.request_stop(stopped.attempt)
+    request_end(stopped.run, stopped.attempt)
     assert stopped.train() is False
     assert [r["step"] for r in records(tmp_path)] == [0, 1]
     assert [p.name for p in complete_checkpoints(stopped.run.checkpoints)] == ["step-00000001"]

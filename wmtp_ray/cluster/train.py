@@ -6,6 +6,7 @@ import logging
 import signal
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,6 +21,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 
 from actors.cache import CacheCounts
 from wmtp_ray import errors
+from wmtp_ray.cluster.elastic import Growth, await_room, worker_resources
 from wmtp_ray.cluster.progress import Progress
 from wmtp_ray.cluster.scoring import ScorePool, ScorerUse
 from wmtp_ray.cluster.worker import WorkerSpec, train_worker
@@ -81,31 +83,14 @@ def _stopping(run: RunDirectory, attempt: str) -> Iterator[None]:
 
 
 def _fit(spec: WorkerSpec, run: RunDirectory, total_steps: int) -> None:
-    cluster = spec.cluster
-    resources = {"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}
-    trainer = TorchTrainer(
-        _loop,
-        train_loop_config={"spec": spec},
-        # Statistics are reduced on the CPU, gradients where they are.
-        torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if cluster.gpus_per_worker else "gloo"),
-        scaling_config=ScalingConfig(
-            num_workers=cluster.num_workers,  # pyright: ignore[reportArgumentType]
-            use_gpu=cluster.gpus_per_worker > 0,
-            resources_per_worker={name: amount for name, amount in resources.items() if amount},
-        ),
-        run_config=RunConfig(
-            name=f"{run.path.name}-{spec.attempt[:8]}",
-            storage_path=str(run.path / "ray"),
-            failure_config=FailureConfig(max_failures=cluster.max_failures),
-            callbacks=[Deaths(run.path)],
-        ),
-    )
+    fit = _fit_elastic if isinstance(spec.cluster.num_workers, tuple) else _fit_fixed
     try:
-        trainer.fit()
+        fit(spec, run, total_steps)
     except TrainingFailedError as error:
         _raise_recorded(run)
+        limit = spec.cluster.max_failures
         raise errors.InfraError(
-            f"the workers of {run.path.name} died more than cluster.max_failures = {cluster.max_failures} times; "
+            f"the workers of {run.path.name} died more than cluster.max_failures = {limit} times; "
             f"the last reason: {_last_line(error)}; the same command goes on from the last checkpoint"
         ) from error
     _raise_recorded(run)
@@ -115,6 +100,68 @@ def _fit(spec: WorkerSpec, run: RunDirectory, total_steps: int) -> None:
             f"{run.path.name} was asked to stop and did after step {done.step if done else 0} of {total_steps}, which "
             "is saved; the same command goes on"
         )
+
+
+def _fit_fixed(spec: WorkerSpec, run: RunDirectory, total_steps: int) -> None:
+    """With as many workers as configured, for which Ray Train waits after a death."""
+    _trainer(
+        spec, run, spec.cluster.worker_range[0], FailureConfig(max_failures=spec.cluster.max_failures)
+    ).fit()
+
+
+def _fit_elastic(spec: WorkerSpec, run: RunDirectory, total_steps: int) -> None:
+    """With as many workers as there is room for; again with fewer after a death, and with more when there is room."""
+    failures = 0
+
+    def asked_to_end() -> bool:
+        return run.stop_requested(spec.attempt)
+
+    while not asked_to_end() and (workers := await_room(spec.cluster, run.notice, asked_to_end)):
+        run.notice(f"training with {workers} of at most {spec.cluster.worker_range[1]} workers")
+        before = _written(run)
+        try:
+            with Growth(
+                spec.cluster,
+                workers,
+                at_work=lambda before=before: _written(run) != before,
+                when_there_is_room=lambda: run.request_growth(spec.attempt),
+            ):
+                _trainer(spec, run, workers, FailureConfig(max_failures=0, controller_failure_limit=0)).fit()
+            done = newest_state(run.checkpoints)
+            if not run.growth_requested(spec.attempt) or (done is not None and done.step == total_steps):
+                return
+            run.notice("there is room for more workers: all start again from the checkpoint just saved")
+        except TrainingFailedError:
+            failures += 1
+            if run.failure is not None or failures > spec.cluster.max_failures:
+                raise
+        run.withdraw_growth()
+
+
+def _written(run: RunDirectory) -> int:
+    """When metrics were last written, in the file system's time: a group of workers begins with it."""
+    return run.metrics.stat().st_mtime_ns if run.metrics.exists() else 0
+
+
+def _trainer(spec: WorkerSpec, run: RunDirectory, workers: int, failures: FailureConfig) -> TorchTrainer:
+    cluster = spec.cluster
+    return TorchTrainer(
+        _loop,
+        train_loop_config={"spec": spec},
+        # Statistics are reduced on the CPU, gradients where they are.
+        torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if cluster.gpus_per_worker else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=workers,
+            use_gpu=cluster.gpus_per_worker > 0,
+            resources_per_worker=worker_resources(cluster),
+        ),
+        run_config=RunConfig(
+            name=f"{run.path.name}-{uuid.uuid4().hex[:8]}",
+            storage_path=str(run.path / "ray"),
+            failure_config=failures,
+            callbacks=[Deaths(run.path)],
+        ),
+    )
 
 
 class Deaths(UserCallback):

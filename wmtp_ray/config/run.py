@@ -34,6 +34,8 @@ class ClusterConfig(Section):
 
     num_workers: PositiveInt | tuple[PositiveInt, PositiveInt] = 1
     """A number, or [fewest, most]: with less than `most` training goes on, and grows again when there is room."""
+    grow_every_seconds: PositiveFloat = 60.0
+    """With a range: how often to look for room for one more worker. To grow, all save a checkpoint and start again."""
     parallelism: Literal["ddp", "fsdp2"] = "ddp"
     """`ddp`: every worker holds the whole model. `fsdp2`: decoder layers are sharded over the workers."""
     cpus_per_worker: NonNegativeFloat = 1.0

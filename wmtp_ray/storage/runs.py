@@ -161,6 +161,19 @@ class RunDirectory:
         path = self.path / "stop"
         return path.exists() and path.read_text() == attempt
 
+    def request_growth(self, attempt: str) -> None:
+        """Ask the workers of `attempt` to do the same, since they could be more: the driver starts them again."""
+        self.write("grow", attempt)
+
+    def growth_requested(self, attempt: str) -> bool:
+        """Whether the workers of `attempt` are to make way for more."""
+        path = self.path / "grow"
+        return path.exists() and path.read_text() == attempt
+
+    def withdraw_growth(self) -> None:
+        """They were started again."""
+        (self.path / "grow").unlink(missing_ok=True)
+
     def record_failure(self, kind: str, message: str, trace: str) -> None:
         """Leave word for the driver: this run cannot go on, and trying again would fail the same way. The first word
         counts."""

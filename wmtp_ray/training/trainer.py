@@ -82,7 +82,7 @@ class Trainer:
     _best: BestStep | None = field(init=False, default=None)
 
     def train(self) -> bool:
-        """Run every step of the plan that no checkpoint covers yet. Asked to stop (`RunDirectory.request_stop`), save a
+        """Run every step of the plan that no checkpoint covers yet. Asked to stop or to make way for more, save a
         checkpoint after the step in progress and return False."""
         self._optimizer = build_optimizer(self.objective.model, self.config.optimizer)
         new = not self._restore()
@@ -141,7 +141,8 @@ class Trainer:
         started, before = time.perf_counter(), self.feed.use()
         step = self.plan.step(self._steps_done)
         mine = next(shares)
-        use = RankUse.of(mine, before, self.feed.use(), self.run.stop_requested(self.attempt))
+        asked = self.run.stop_requested(self.attempt) or self.run.growth_requested(self.attempt)
+        use = RankUse.of(mine, before, self.feed.use(), asked)
         self.objective.model.train()
         with _naming_samples(step):
             self.objective.prepare(step, mine, self.collective)
