@@ -21,6 +21,7 @@ from wmtp_ray.config import CriticJobConfig
 from wmtp_ray.config.data import PlanConfig, SamplingConfig
 from wmtp_ray.config.weighting import CriticWeighting
 from wmtp_ray.data.loading import load_micro_batch
+from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.plan import Plan, empty_plan, make_plan
 from wmtp_ray.data.segments import segments_of
 from wmtp_ray.data.store import SolutionStore
@@ -29,7 +30,6 @@ from wmtp_ray.models.score_engine import EngineSettings, ReferenceEngine
 from wmtp_ray.models.scorer import join_values, score
 from wmtp_ray.models.value_model import ValueModel
 from wmtp_ray.storage.runs import RunDirectory
-from wmtp_ray.training.batch import MicroBatch
 from wmtp_ray.training.collective import Collective
 from wmtp_ray.training.critic_objective import RankingObjective
 from wmtp_ray.training.feed import FeedUse
