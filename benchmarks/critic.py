@@ -79,6 +79,9 @@ def _mini(root: Path, seeds: list[int]) -> Iterator[Figure]:
     judged = [Judged.by(critic.model, programs) for critic in trained]
     beside = _beside(programs, likely, trained)
     yield Figure("critic_mini_accuracy", mean(j.accuracy for j in judged), "of pairs", beside, "> 0.55")
+    of_mutants = mean(programs.accuracy(j.score_P, programs.mutants) for j in judged)
+    beside = _beside(programs, likely, trained, programs.mutants)
+    yield Figure("critic_mini_mutant_accuracy", of_mutants, "of pairs", beside, "> 0.6")
     yield Figure("critic_mini_minutes", mean(c.minutes for c in trained), "min", trained[0].cost, "<= 5")
 
     untrained = ValueModel.from_pretrained(config.model, cache_dir=root / "models")
@@ -177,9 +180,17 @@ def _config(root: Path, seed: int, *changes: str) -> CriticJobConfig:
     return load_config(CriticJobConfig, RECIPE, [f"storage.root={root}", *seeds, *changes])
 
 
-def _beside(programs: Programs, likely: list[np.ndarray], trained: list[TrainedCritic]) -> str:
-    more_likely = programs.accuracy(np.array([of_program.mean() for of_program in likely]))
+def _beside(
+    programs: Programs,
+    likely: list[np.ndarray],
+    trained: list[TrainedCritic],
+    pairs: np.ndarray | None = None,
+) -> str:
+    """The counterparts that need no training, on the same pairs (by default all)."""
+    pairs = programs.pairs if pairs is None else pairs
+    shorter = programs.accuracy(-programs.length_P, pairs)
+    more_likely = programs.accuracy(np.array([of_program.mean() for of_program in likely]), pairs)
     return (
-        f"shorter wins {programs.accuracy(-programs.length_P):.3f}, more likely wins {more_likely:.3f}; "
-        f"{len(programs.pairs):,} pairs of {len(programs.rows_P)} programs, {len(trained)} seeds"
+        f"shorter wins {shorter:.3f}, more likely wins {more_likely:.3f}; "
+        f"{len(pairs):,} pairs of {len(programs.rows_P)} programs, {len(trained)} seeds"
     )

@@ -158,9 +158,16 @@ class Programs:
             found.append(np.stack(np.meshgrid(*sides), axis=-1).reshape(-1, 2))
         return np.concatenate(found)
 
-    def accuracy(self, score_P: np.ndarray) -> float:
-        """Share of the pairs whose correct side has the strictly greater score."""
-        correct, incorrect = self.pairs.T
+    @cached_property
+    def mutants(self) -> np.ndarray:
+        """[n, 2]: those of the pairs whose incorrect program was made from the correct one, which the mini source puts
+        right behind it."""
+        rows_n2 = self.rows_P[self.pairs]
+        return self.pairs[rows_n2[:, 1] == rows_n2[:, 0] + 1]
+
+    def accuracy(self, score_P: np.ndarray, pairs: np.ndarray | None = None) -> float:
+        """Share of the pairs (by default all) whose correct side has the strictly greater score."""
+        correct, incorrect = (self.pairs if pairs is None else pairs).T
         return float((score_P[correct] > score_P[incorrect]).mean())
 
     @cached_property
@@ -189,10 +196,15 @@ class Judged:
         """One forward pass over all of them."""
         return cls(programs, [join_values(score(model, m.batch, CPU), m.batch) for m in programs.batches])
 
+    @cached_property
+    def score_P(self) -> np.ndarray:
+        """[P] mean value over the response."""
+        return np.array([v.mean() for v in self.programs.responses(self.values)])
+
     @property
     def accuracy(self) -> float:
-        """By mean value over the response."""
-        return self.programs.accuracy(np.array([v.mean() for v in self.programs.responses(self.values)]))
+        """Over all pairs."""
+        return self.programs.accuracy(self.score_P)
 
     def localisation(self, **weighting: object) -> Localisation:
         """Of −δ at known mutations, δ as `weighting` (λ = 0 unless it says more) reads the values."""
