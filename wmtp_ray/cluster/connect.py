@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
-from ray.exceptions import RayError
 
 from wmtp_ray.cluster.scoring import NAMESPACE
 from wmtp_ray.errors import InfraError
@@ -54,7 +53,7 @@ def connected(logical_cpus: float) -> Iterator[None]:
                 include_dashboard=False,
                 runtime_env={"env_vars": QUIET_WORKERS},
             )
-    except (ConnectionError, RuntimeError, RayError) as error:
+    except Exception as error:  # Ray raises just that where its node does not start in time
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InfraError(
             f"cannot join the Ray cluster at {address or 'local'}: {reason}; start one with `ray start --head` "

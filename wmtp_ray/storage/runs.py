@@ -110,8 +110,13 @@ class RunDirectory:
             )
 
     def write(self, name: str, text: str) -> None:
-        """Write one small text file of the run atomically."""
-        write_bytes_atomically(self.path / name, text.encode())
+        """Write one small text file of the run atomically; `StorageError` on a full disk."""
+        try:
+            write_bytes_atomically(self.path / name, text.encode())
+        except OSError as error:
+            raise StorageError(
+                f"cannot write {self.path / name}: {error.strerror or error}; free space and run the same command"
+            ) from error
 
     @property
     def result(self) -> dict[str, Any] | None:

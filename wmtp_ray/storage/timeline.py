@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from wmtp_ray.errors import StorageError
+
 FILE = "timeline.jsonl"
 
 
@@ -32,20 +34,23 @@ class Span:
 
 
 def record_span(run: Path, span: Span) -> None:
-    """Append one line to the timeline of the run directory `run`."""
-    with (run / FILE).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(span)) + "\n")
+    """Append one line to the timeline of the run directory `run`; `StorageError` on a full disk."""
+    try:
+        with (run / FILE).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(span)) + "\n")
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {run / FILE}: {error.strerror or error}; free space and run the same command"
+        ) from error
 
 
 @contextmanager
 def timed(run: Path | None, activity: str) -> Iterator[None]:
-    """Record what goes on inside, also where it fails; None records nothing (all ranks but the first)."""
+    """Record what goes on inside unless it fails; None records nothing (all ranks but the first)."""
     started = time.time()
-    try:
-        yield
-    finally:
-        if run is not None:
-            record_span(run, Span(activity, started, time.time()))
+    yield
+    if run is not None:
+        record_span(run, Span(activity, started, time.time()))
 
 
 def read_timeline(run: Path) -> list[Span]:
