@@ -37,10 +37,11 @@ from benchmarks.mini import make_all
 from wmtp_ray.config import CriticJobConfig, load_config
 from wmtp_ray.data.keyed import keyed_order
 from wmtp_ray.data.near_duplicates import clusters, program_signatures
+from wmtp_ray.data.prepared import Rules, prepare_problem
 from wmtp_ray.data.records import Problem
 from wmtp_ray.data.sources.jsonl import JsonlSource
 from wmtp_ray.data.store import SolutionStore
-from wmtp_ray.data.writer import write_store
+from wmtp_ray.data.writer import StoreWriter
 from wmtp_ray.models.resolve import resolve_model
 from wmtp_ray.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 from wmtp_ray.models.value_model import ValueModel
@@ -170,7 +171,11 @@ def _student_problems() -> list[Problem]:
 def _store(path: Path, problems: list[Problem]) -> Store:
     tokenizer = load_tokenizer(resolve_model("smollm2-135m", path.parent / "models"))
     identity = tokenizer_fingerprint(tokenizer)
-    write_store(path, problems, tokenizer, MAX_LENGTH, source="benchmark", tokenizer_fingerprint=identity)
+    # Not `write_store`: it would take two halves of one problem for a leak.
+    with StoreWriter(path) as writer:
+        for problem in problems:
+            writer.add(prepare_problem(problem, tokenizer, Rules(MAX_LENGTH)))
+        writer.finish(source="benchmark", tokenizer_fingerprint=identity, max_length=MAX_LENGTH)
     return Store(SolutionStore.open(path, "sizes"), tokenizer)
 
 
