@@ -1,6 +1,6 @@
 """Train the MTP policy with every token weighing the same: what weighting has to beat.
 
-Departs from the seed: the mean over targets is taken over the whole optimizer step, so that the loss does not depend on
+Unlike the proposal: the mean over targets is taken over the whole optimizer step, so that the loss does not depend on
 micro-batches or workers; the weighted loss is the one code path, here with weights 1.
 
     python jobs/baseline.py --config configs/quickstart/baseline.yaml storage.root=/data/wmtp

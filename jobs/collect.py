@@ -1,7 +1,7 @@
 """Sample solutions of problems that have tests, judge each in a sandbox, and make a store of them: programs that pass
 are correct rows, programs that fail are incorrect ones. So problems and tests are enough to train a critic.
 
-Departs from the seed, which takes its labels from a data set. Stores are never changed: the rows of the store that
+Unlike the proposal, which takes its labels from a data set. Stores are never changed: the rows of the store that
 the problems come from, if they do, are kept and the samples added in a new one. A killed collection goes on with the
 samples that are missing. What becomes a row and what does not: docs/collecting.md.
 

@@ -1,6 +1,6 @@
 """Train the value model (critic) on correct and incorrect solutions of the same problem, by ranking or λ-return.
 
-Departs from the seed: value heads and adapters are float32, pairs are packed, the loss does not depend on how a step is
+Unlike the proposal: value heads and adapters are float32, pairs are packed, the loss does not depend on how a step is
 cut into micro-batches or workers, and the share of the accuracy that length alone explains is reported beside it. With
 `folds: F` it trains F critics, each without one fold of the problems (runs `critic-NAME-without-f-of-F`), so that a
 policy's training problems can be scored by a critic that has not seen them.

@@ -1,7 +1,7 @@
 """Sample models with vLLM, judge every sample in a sandbox, report pass@k with intervals and paired
 differences; with `--rerank`, what a critic's choice among each problem's samples would solve.
 
-Departs from the seed: all problems by default, tests that a program cannot talk its way past, one seed per
+Unlike the proposal: all problems by default, tests that a program cannot talk its way past, one seed per
 (problem, sample), intervals beside every number. A killed evaluation continues with the samples that are
 missing.
 

@@ -1,6 +1,6 @@
 """Prepare a solution store: labelled programs from a source, cleaned, counted in tokens, addressed by row number.
 
-Departs from the seed: text and metadata are columnar (k of n rows cost O(k)), lengths are counted with the real
+Unlike the proposal: text and metadata are columnar (k of n rows cost O(k)), lengths are counted with the real
 tokenizer and the template, every row left out is written to `rejects.jsonl` with its reason, and the counts add up.
 Sources, rules and reasons: docs/preparing.md.
 

@@ -1,6 +1,6 @@
 """Train the MTP policy only on the tokens whose loss exceeds a reference model's the most: Rho-1, per head.
 
-Departs from the seed: the reference's losses are scored ahead by a pool of actors and cached as critic values are; each
+Unlike the proposal: the reference's losses are scored ahead by a pool of actors and cached as critic values are; each
 head keeps exactly the share `weighting.k_percent` of its targets in each planned micro-batch, whatever the workers.
 
     python jobs/rho1.py --config configs/quickstart/rho1.yaml storage.root=/data/wmtp

@@ -4,7 +4,7 @@ Train workers read packed micro-batches in plan order and ask a pool of critic a
 weight = clip(exp(whitened advantage / beta)), whitened by statistics over the whole step. Controls that take the
 insight out of the same weights (`weighting.method: circular_shift`, ...) run through this job, too.
 
-Departs from the seed: values are cached, so a second epoch or run costs no critic forward; statistics and target counts
+Unlike the proposal: values are cached, so a second epoch or run costs no critic forward; statistics and target counts
 are those of the whole step on all workers, known before its first backward.
 
     python jobs/verifiable.py --config configs/quickstart/verifiable.yaml storage.root=/data/wmtp

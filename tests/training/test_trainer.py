@@ -69,7 +69,13 @@ def test_what_a_run_writes(uninterrupted: tuple[str, Trainer]) -> None:
     assert rates == pytest.approx([3e-3 / 3, 3e-3 * 2 / 3, 3e-3, 3e-3 * 0.75, 3e-3 * 0.25])
     assert all(r["grad_norm"] > 0 for r in written[1:])
     sent = GAUGES.keys() | COUNTERS.keys() | {f"{name}_{k}" for name in HEAD_GAUGES for k in (1, 2)}
-    unsent = {"epoch", "seconds", "shorter_wins_accuracy", "pairs"}  # beside validation's other numbers
+    unsent = {
+        "epoch",
+        "time",
+        "seconds",
+        "shorter_wins_accuracy",
+        "pairs",
+    }  # beside validation's other numbers
     assert {n for n in numbers(written[1]) if n not in unsent} <= sent
     if job == "policy":
         assert trainer.objective.state_dict()["emas"][0]["updates"] == 5

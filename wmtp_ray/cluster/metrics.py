@@ -38,6 +38,7 @@ GAUGES = {
     "padded_tokens_per_second": "Tokens with padding, per second",
     "padding_share": "Share of computed tokens that is padding",
     "score_wait_seconds": "Waiting for scores in the last step, of the worker that waited longest",
+    "score_seconds": "Seconds that the frozen models computed for the last step's scores, all actors",
     "scores_ahead": "Micro-batches in scoring ahead of training, all workers",
     "cache_hit_rate": "Share of the last step's scores that the cache had",
     "workers": "Train workers",

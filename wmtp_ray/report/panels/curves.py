@@ -18,6 +18,7 @@ OF_ONE_RUN: Mapping[str, Mapping[str, str]] = {
     "loss": {"loss": "as trained", "loss_unweighted": "unweighted"},
     "pairwise accuracy": {"pairwise_accuracy": "critic", "shorter_wins_accuracy": "shorter wins"},
     "value margin": {"margin": "correct − incorrect"},
+    "value of response tokens": {"value_mean": "mean", "value_std": "standard deviation"},
     "gradient norm": {"grad_norm": "before clipping"},
     "learning rate": {"learning_rate": "model", "learning_rate_head": "value head"},
 }
