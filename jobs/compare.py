@@ -75,11 +75,13 @@ def _train_frozen(matrix: Matrix) -> None:
 
 
 def _train(matrix: Matrix, cells: Sequence[Cell], fresh: bool) -> None:
+    if not cells:
+        return
     if not fresh:
-        require_unchanged(cells)
+        require_unchanged(cells, matrix.base_fingerprint)
         there = sum(cell.finished for cell in cells)
         console.print(f"{len(cells)} cells, {there} of them finished and used again")
-    train_cells(cells, matrix.comparison.held_out, fresh, matrix.comparison.concurrent)
+    train_cells(cells, matrix.comparison.held_out, fresh, matrix.comparison.concurrent, console.print)
 
 
 def _samples(config: CompareJobConfig, cells: Sequence[Cell], fresh: bool) -> list[JudgedSample]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.config.recipes import critic_recipe, policy_recipe, write_recipe
 from wmtp_ray.config import CriticJobConfig, PolicyJobConfig, dump_yaml, load_config
 from wmtp_ray.config.collect import CollectJobConfig
+from wmtp_ray.config.compare import CompareJobConfig
 from wmtp_ray.config.load import validate, validate_overrides
 from wmtp_ray.config.prepare import PrepareJobConfig
 from wmtp_ray.config.run import OptimizerConfig
@@ -21,6 +22,7 @@ from wmtp_ray.errors import ConfigError
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 JOBS = {
     "collect": CollectJobConfig,
+    "compare": CompareJobConfig,
     "critic": CriticJobConfig,
     "baseline": PolicyJobConfig,
     "verifiable": PolicyJobConfig,

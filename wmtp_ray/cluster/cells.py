@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -39,14 +39,13 @@ MEASURED = "held_out.json"
 class CellSide(PolicySide):
     """A policy that is also measured on the comparison's held-out problems, as it stands after the last step."""
 
-    held_out: SamplingConfig | None = None
+    held_out: SamplingConfig = field(kw_only=True)
 
     def export(
         self, objective: WeightedMTPObjective, run: RunDirectory, held_out: Iterator[MicroBatch]
     ) -> None:
         """The adapter (or the model, where there is none), and `held_out.json`: each held-out program's loss."""
         super().export(objective, run, held_out)
-        assert self.held_out is not None
         path = store_path(self.config.storage.root, self.config.data.store)
         store, policy = SolutionStore.open(path, check="sizes"), objective.model
         plan = held_out_plan(store, self.held_out, self.config.data.plan)
@@ -63,18 +62,27 @@ class CellSide(PolicySide):
         run.write(MEASURED, json.dumps({"plan": plan.fingerprint} | rows))
 
 
-def train_cells(cells: Sequence[Cell], held_out: SamplingConfig, fresh: bool, most: int | None) -> None:
+def train_cells(
+    cells: Sequence[Cell],
+    held_out: SamplingConfig,
+    fresh: bool,
+    most: int | None,
+    say: Callable[[str], None],
+) -> None:
     """Train those that are not finished. This process must be connected to Ray.
 
-    `most` cells at a time, by default as many as there is room for. If one fails, those under way end first.
+    As many at a time as there is room for, at most `most`: cells that do not fit beside each other could wait for each
+    other's resources for ever. If one fails, those under way end first.
     """
     todo = [cell for cell in cells if fresh or not cell.finished]
     room = min(map(_room, todo), default=1) if ray.is_initialized() else 1
-    at_a_time = min(len(todo), most or max(1, room))
+    at_a_time = min(len(todo), max(1, room), most or len(todo))
     if at_a_time <= 1:
-        for cell in todo:
+        for number, cell in enumerate(todo, start=1):
+            say(f"cell {number} of {len(todo)}")
             _train(cell, held_out, fresh)
         return
+    say(f"{len(todo)} cells, {at_a_time} at a time")
     with _stopping(todo), ThreadPoolExecutor(at_a_time) as pool:
         running = [pool.submit(_train, cell, held_out, fresh) for cell in todo]
         try:
@@ -85,7 +93,7 @@ def train_cells(cells: Sequence[Cell], held_out: SamplingConfig, fresh: bool, mo
             raise
 
 
-def require_unchanged(cells: Sequence[Cell]) -> None:
+def require_unchanged(cells: Sequence[Cell], base_fingerprint: str) -> None:
     """A finished cell is taken as it is: it must have been trained as the comparison says now, on the data, the model
     and the critic that are there now. `ConfigError` or `StorageError` name what differs."""
     for cell in cells:
@@ -94,7 +102,7 @@ def require_unchanged(cells: Sequence[Cell]) -> None:
         cell.run.refuse_changes(cell.config)
         state, use = newest_state(cell.run.checkpoints), scorer_use(cell.config)
         then = state.fingerprints if state else {}
-        now = {"plan": cell.plan.fingerprint}
+        now = {"plan": cell.plan.fingerprint, "model": base_fingerprint}
         if use is not None:
             now[use.section] = "+".join(engine.fingerprint for engine in use.engines())
         for what, fingerprint in now.items():
@@ -118,8 +126,9 @@ def losses_by_problem(cell: Cell, held_out: Plan, row_problem: np.ndarray) -> np
 
 
 def device_seconds(run: RunDirectory) -> float:
-    """Time of a run's optimizer steps, times its train workers."""
-    return sum(r["seconds"] * r["workers"] for r in read_metrics(run.metrics) if "tokens" in r)
+    """Time of a run's optimizer steps times its train workers, and of the scoring that no cache saved it."""
+    steps = [r for r in read_metrics(run.metrics) if "tokens" in r]
+    return sum(r["seconds"] * r["workers"] + r.get("score_seconds", 0.0) for r in steps)
 
 
 def _train(cell: Cell, held_out: SamplingConfig, fresh: bool) -> None:

@@ -15,8 +15,6 @@ from wmtp_ray.errors import StorageError
 from wmtp_ray.evaluation.comparison import LOSS, ArmResult, Comparison, compare, tera
 from wmtp_ray.evaluation.estimator import pass_at_k_per_problem
 from wmtp_ray.evaluation.samples import JudgedSample
-from wmtp_ray.models.fingerprint import model_fingerprint
-from wmtp_ray.models.resolve import resolve_model
 from wmtp_ray.storage.runs import commit
 
 DECIDES = "val_loss_head_1"
@@ -158,12 +156,11 @@ def _solved(samples: Sequence[JudgedSample], ks: Sequence[int]) -> dict[str, dic
 
 def _facts(matrix: Matrix, cells: Sequence[Cell]) -> dict[str, str]:
     config, held_out = matrix.comparison, matrix.held_out
-    base = resolve_model(config.policy.model.name, config.storage.root / "models")
     commits = sorted({attempt["commit"] for cell in cells for attempt in cell.run.attempts})
     scorers = {m.run for m in matrix.frozen}
     return {
         "comparison": config.name,
-        "base": f"{config.policy.model.name} ({model_fingerprint(base)[:16]})",
+        "base": f"{config.policy.model.name} ({matrix.base_fingerprint[:16]})",
         "critics and references": ", ".join(sorted(scorers)) or "none",
         "store": f"{config.policy.data.store} ({matrix.store.fingerprint[:16]})",
         "seeds": ", ".join(map(str, config.seeds)),

@@ -20,7 +20,9 @@ from wmtp_ray.data.plan import Plan, make_plan
 from wmtp_ray.data.store import SolutionStore
 from wmtp_ray.errors import ConfigError
 from wmtp_ray.evaluation.comparison import CellCost
+from wmtp_ray.models.fingerprint import model_fingerprint
 from wmtp_ray.models.flops import TokenWork, extra_heads, forward_flops, training_flops
+from wmtp_ray.models.resolve import resolve_model
 from wmtp_ray.models.shapes import DecoderSize, model_shape
 from wmtp_ray.storage.runs import RunDirectory, run_path
 
@@ -57,11 +59,18 @@ class Matrix:
         self._root = comparison.storage.root
         self.critics = find_frozen("critic", comparison.critics, self._root)
         self.references = find_frozen("ref_tuning", comparison.references, self._root)
+        self._plans: dict[str, Plan] = {}
+        self._trainings: dict[tuple[str, str], _Training] = {}
 
     @cached_property
     def store(self) -> SolutionStore:
         """Where every arm's samples come from."""
         return SolutionStore.named(self._root, self.comparison.policy.data.store)
+
+    @cached_property
+    def base_fingerprint(self) -> str:
+        """Of the model that every arm starts from."""
+        return model_fingerprint(resolve_model(self.comparison.policy.model.name, self._root / "models"))
 
     @cached_property
     def held_out(self) -> Plan:
@@ -93,7 +102,7 @@ class Matrix:
         """One cell."""
         extended = None if arm.equal_flops_to is None else self._extended[arm.name]
         config = self.cell_config(arm, seed, rate, extended)
-        plan = make_plan(self.store, config.data.sampling, config.data.plan)
+        plan = self._plan(config.data.sampling, config.data.plan)
         return Cell(arm.name, seed, rate, config, plan, self._cost(arm, config, plan))
 
     def cell_config(
@@ -156,12 +165,9 @@ class Matrix:
         size, heads = _size(config.model), config.model.num_heads
         scoring, training, rows = 0.0, 0.0, {(config.data.store, int(row)) for row in plan.columns["row"]}
         for model in self.read_by(arm):
-            for part in model.parts:
-                of_part, scorer = model.plan(part), _size(part.model)
-                part_heads = part.model.num_heads if isinstance(part, PolicyJobConfig) else 0
-                work = TokenWork.of(of_part, part_heads)
-                training += float(training_flops(scorer, part.model, work)) if scorer else math.nan
-                rows |= {(part.data.store, int(row)) for row in of_part.columns["row"]}
+            of_model = self._training_of(model)
+            training += of_model.flops
+            rows |= of_model.rows
             # A critic of several folds reads every program once, by one of its parts.
             once = TokenWork.once(plan, 1 if model.kind == "ref_tuning" else 0)
             scorer = _size(model.parts[0].model)
@@ -171,6 +177,35 @@ class Matrix:
             scoring += float(forward_flops(whole, TokenWork.of(plan, heads)))
         policy = float(training_flops(size, config.model, TokenWork.of(plan, heads))) if size else math.nan
         return CellCost(policy, training, scoring, plan.num_steps, plan.useful_tokens, len(rows))
+
+    def _training_of(self, model: FrozenModel) -> _Training:
+        key = (model.kind, model.run)
+        if key not in self._trainings:
+            flops, rows = 0.0, set()
+            for part in model.parts:
+                plan, size = model.plan(part), _size(part.model)
+                heads = part.model.num_heads if isinstance(part, PolicyJobConfig) else 0
+                work = TokenWork.of(plan, heads)
+                flops += float(training_flops(size, part.model, work)) if size else math.nan
+                rows |= {(part.data.store, int(row)) for row in plan.columns["row"]}
+            self._trainings[key] = _Training(flops, frozenset(rows))
+        return self._trainings[key]
+
+    def _plan(self, sampling: SamplingConfig, layout: PlanConfig) -> Plan:
+        """Arms of one seed share their plan."""
+        key = f"{sampling.model_dump_json()}{layout.model_dump_json()}"
+        if key not in self._plans:
+            self._plans[key] = make_plan(self.store, sampling, layout)
+        return self._plans[key]
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What the training of a critic or reference model took."""
+
+    flops: float
+    rows: frozenset[tuple[str, int]]
+    """Programs, by store and row."""
 
 
 def held_out_plan(store: SolutionStore, held_out: SamplingConfig, layout: PlanConfig) -> Plan:

@@ -35,6 +35,8 @@ class Progress:
         self._notices = 0
         self._printed = clock()
         self._pace = Pace(self._last_step())
+        alone = threading.current_thread() is threading.main_thread()
+        self._label = "" if alone else f"{run.path.name}  "  # several runs at a time have a thread each
 
     def __enter__(self) -> Progress:
         notices = self._run.path / "notices.log"
@@ -74,7 +76,7 @@ class Progress:
 
     def _line(self, record: dict[str, Any], done: int) -> str:
         values = "  ".join(f"{name} {record[name]:.4g}" for name in SHOWN if name in record)
-        return f"step {done}/{self._total}  {values}  {self._time_left(done)}"
+        return f"{self._label}step {done}/{self._total}  {values}  {self._time_left(done)}"
 
     def _time_left(self, done: int) -> str:
         seconds = self._pace.seconds_per_step

@@ -144,7 +144,7 @@ class CompareJobConfig(JobConfig):
     pass_at_k: PassAtKConfig | None = None
     """null = the loss on held-out problems only."""
     concurrent: PositiveInt | None = None
-    """Cells at a time; null = as many as the cluster has room for."""
+    """Cells at a time at most; null = as many as the cluster has room for."""
     resume_allow: tuple[str, ...] = ("concurrent", "pass_at_k")
     """Keys that may differ from the configuration that the comparison was begun with."""
 

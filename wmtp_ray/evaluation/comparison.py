@@ -46,7 +46,7 @@ class ArmResult:
     costs: tuple[CellCost, ...]
     """By seed."""
     device_seconds: float
-    """Mean over seeds: time of optimizer steps times train workers, its critic's or reference's training included."""
+    """As measured: optimizer steps times train workers, and scoring, mean over seeds; its scorers' training."""
     search_flops: float
     """Spent on learning rates that were not taken."""
     metrics: Mapping[str, np.ndarray]
@@ -118,15 +118,14 @@ def said(c: Contrast, metric: str) -> str:
         f"{c.treated} − {c.reference}, {metric}: {e.mean:+.4f} {unit} (95% interval {e.low:+.4f} to {e.high:+.4f}, "
         f"{seeds} seed{'s'[: seeds > 1]}, {c.problems} problems; {better} is better)."
     )
-    missed = f"A true difference below {c.detectable:.4f} would have been missed more often than once in five times"
+    if c.indistinct:
+        return f"{numbers} No problem under any seed tells the two apart, so this says nothing of what was missed."
+    missed = f"A true difference below {c.detectable:.4f} would be missed more often than once in five times."
     match c.judgement:
         case "too few seeds":
-            return (
-                f"{numbers} No difference is claimed: with fewer than {SEEDS_TO_JUDGE} seeds nothing is called "
-                f"distinguishable. {missed}."
-            )
+            return f"{numbers} No difference is claimed with fewer than {SEEDS_TO_JUDGE} seeds. {missed}"
         case "no difference found":
-            return f"{numbers} No difference found, which is a result. {missed}."
+            return f"{numbers} No difference found, which is a result. {missed}"
         case "differs":
             won = (e.mean < 0) == (better == "lower")
             return f"{numbers} {c.treated} did {'better' if won else 'worse'} than {c.reference}."
@@ -262,7 +261,8 @@ def _costs(comparison: Comparison) -> Listing:
         tuple(rows),
         "Means over seeds. Operations are counted from shapes and tokens, a critic's or reference model's training and "
         "its scoring of each program once as if for this policy alone. search: learning rates that were not taken. "
-        "device seconds: of optimizer steps on all train workers, as measured; scoring runs beside them.",
+        "device seconds: as measured, of optimizer steps on all train workers and of scoring; what an earlier cell had "
+        "left in the score cache cost the later ones nothing.",
     )
 
 
@@ -276,9 +276,9 @@ def _contrasts(title: str, contrasts: Sequence[Contrast], primary: Contrast | No
                 f"{e.mean:+.4f}",
                 f"{e.low:+.4f} to {e.high:+.4f}",
                 " ".join(f"{value:+.4f}" for value in c.by_seed),
-                f"{c.p_value:.3f}",
-                "" if c is primary else f"{c.adjusted_p:.3f}",
-                f"{c.detectable:.4f}",
+                _p(c.p_value),
+                "" if c is primary else _p(c.adjusted_p),
+                "" if c.indistinct else f"{c.detectable:.4f}",
                 c.judgement,
             )
         )
@@ -295,6 +295,10 @@ def _contrasts(title: str, contrasts: Sequence[Contrast], primary: Contrast | No
 
 def _spread(of_seed: np.ndarray) -> str:
     return f"{of_seed.std(ddof=1):.4f}" if of_seed.size > 1 else ""
+
+
+def _p(value: float) -> str:
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def tera(flops: float) -> str:

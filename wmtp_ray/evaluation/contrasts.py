@@ -44,6 +44,11 @@ class Contrast:
     problems: int
 
     @property
+    def indistinct(self) -> bool:
+        """Whether no problem under any seed tells the arms apart: then there is no spread to judge by either."""
+        return self.detectable == 0 and self.estimate.mean == 0
+
+    @property
     def judgement(self) -> Judgement:
         """What may be said of it."""
         if len(self.by_seed) < SEEDS_TO_JUDGE:

@@ -43,10 +43,7 @@ def _charts(contrasts: tuple[Contrast, ...], seeds: tuple[int, ...]) -> str:
         reference=0.0,
     )
     by_seed = dot_chart(
-        {
-            name: {f"seed {seed}": value for seed, value in zip(seeds, c.by_seed, strict=True)}
-            for name, c in names.items()
-        },
+        {f"seed {seed}": {name: c.by_seed[i] for name, c in names.items()} for i, seed in enumerate(seeds)},
         x_label=f"difference in {LOSS} under each seed",
         reference=0.0,
     )
