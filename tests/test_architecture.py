@@ -26,8 +26,11 @@ FLOORS = (
     *("errors", "config", "storage", "data", "client", "value_weighting", "losses", "models", "training"),
     *("evaluation", "report", "actors", "cluster"),
 )
-# The mini problems label their programs by running them in the sandbox.
-MAY_REACH_UP = {"wmtp_ray/data/sources/mini/labelling.py": "evaluation"}
+# Sources whose labels are found by running programs: the mini problems, and samples that were judged.
+MAY_REACH_UP = {
+    "wmtp_ray/data/sources/mini/labelling.py": "evaluation",
+    "wmtp_ray/data/sources/samples.py": "evaluation",
+}
 SILENT_NAMES = {"util", "utils", "helper", "helpers", "common", "misc", "manager", "managers", "base_utils"}
 
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))

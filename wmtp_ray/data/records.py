@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
+
+from wmtp_ray.errors import DataError
 
 TestKind = Literal["call", "assert", "stdio"]
 
@@ -46,6 +49,16 @@ class Tests:
         fields = json.loads(text)
         fields["cases"] = tuple(Case(**case) for case in fields["cases"])
         return cls(**fields)
+
+
+def expected_value(text: str) -> Any:
+    """The value of a case of kind `call`; `DataError` for text that is no Python literal."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        if text.strip() in ("set()", "frozenset()", "inf", "-inf", "nan"):
+            return {"set()": set(), "frozenset()": frozenset()}.get(text.strip()) or float(text)
+        raise DataError(f"expected value {text[:200]!r} is not a Python literal") from None
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from wmtp_ray.data.records import Tests
+from wmtp_ray.data.records import Tests, expected_value
 from wmtp_ray.errors import DataError
 from wmtp_ray.evaluation import sandbox
 from wmtp_ray.evaluation.exchange import decode
@@ -214,16 +214,6 @@ def _cause(outcome: Outcome, otherwise: str) -> tuple[Status, str]:
     if last_line.startswith(("SyntaxError", "IndentationError", "TabError")):
         return "syntax_error", last_line
     return "error", last_line or otherwise
-
-
-def expected_value(text: str) -> Any:
-    """The value of a case of kind `call`; `DataError` for text that is no Python literal."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        if text.strip() in ("set()", "frozenset()", "inf", "-inf", "nan"):
-            return {"set()": set(), "frozenset()": frozenset()}.get(text.strip()) or float(text)
-        raise DataError(f"expected value {text[:200]!r} is not a Python literal") from None
 
 
 def same_output(expected: str, printed: str, tolerance: float = 0.0) -> bool:

@@ -94,9 +94,9 @@ def source_files(config: SourceConfig) -> tuple[str, ...]:
     """The files that a source reads."""
     match config:
         case SamplesSourceConfig(run=run):
-            from wmtp_ray.evaluation.samples import SAMPLES_FILE
+            from wmtp_ray.data.sources.samples import samples_file
 
-            return (str(run / SAMPLES_FILE),)
+            return (str(samples_file(run)),)
         case CodeContestsSourceConfig(paths=paths) if paths:
             return found_files(paths, (".parquet",))
         case IndexedJsonlSourceConfig(paths=paths):

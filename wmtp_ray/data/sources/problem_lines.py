@@ -12,9 +12,8 @@ from pydantic import Field, NonNegativeFloat, ValidationError, model_validator
 
 from wmtp_ray.config.base import Section
 from wmtp_ray.config.prepare import Split
-from wmtp_ray.data.records import Problem, Reject, Solution, Tests
+from wmtp_ray.data.records import Problem, Reject, Solution, Tests, expected_value
 from wmtp_ray.data.sources.files import lines, local_bytes, name_of, sizes
-from wmtp_ray.evaluation.verify import expected_value
 
 Whole = Annotated[int, Field(ge=-(2**31), lt=2**31)]
 

@@ -23,11 +23,11 @@ from wmtp_ray.data.provenance import SampleProvenance
 from wmtp_ray.data.records import Problem, Reject, Solution, Source
 from wmtp_ray.data.sources import build_source, source_identity
 from wmtp_ray.data.sources.stored import StoreSource
+from wmtp_ray.data.store import SolutionStore
 from wmtp_ray.errors import StorageError
 from wmtp_ray.evaluation.completion import response_is_whole, take_response
 from wmtp_ray.evaluation.samples import MODELS_FILE, SAMPLES_FILE, JudgedSample, read_samples
 from wmtp_ray.evaluation.sampling import request_seed
-from wmtp_ray.storage.manifest import read_manifest
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class SamplesSource:
 
     def problems(self, partition: Any) -> Iterator[Problem | Reject]:
         """Each problem with its own solutions first, then its samples by model, temperature and number."""
-        drawn = _samples(self.run, (self.run / SAMPLES_FILE).stat().st_mtime_ns)
+        drawn = _samples(self.run, samples_file(self.run).stat().st_mtime_ns)
         for item in self.origin.problems(partition):
             if isinstance(item, Reject):
                 yield item
@@ -72,6 +72,11 @@ class SamplesSource:
         return None if sample.status in ("passed", *self.incorrect) else sample.status
 
 
+def samples_file(run: Path) -> Path:
+    """The judged samples of the run in a directory."""
+    return run / SAMPLES_FILE
+
+
 def samples_source(config: SamplesSourceConfig, languages: tuple[str, ...]) -> SamplesSource:
     """The source that the section describes. `StorageError` where the run has no samples."""
     problems, root = collected_from(config.run)
@@ -85,15 +90,15 @@ def problems_source(
     """Where the problems of a collection come from. `root`: the storage root."""
     if problems.source is not None:
         return build_source(problems.source, languages)
-    return StoreSource(root / "stores" / str(problems.store))
+    return StoreSource(SolutionStore.named(root, str(problems.store)).path)
 
 
 def problems_identity(problems: ProblemsConfig, root: Path) -> dict[str, Any]:
     """The same place as a manifest records it: changes when the problems do."""
     if problems.source is not None:
         return source_identity(problems.source)
-    path = root / "stores" / str(problems.store)
-    return {"store": problems.store, "fingerprint": read_manifest(path, "store").fingerprint}
+    store = SolutionStore.named(root, str(problems.store))
+    return {"store": problems.store, "fingerprint": store.fingerprint}
 
 
 def collected_from(run: Path) -> tuple[ProblemsConfig, Path]:
