@@ -32,7 +32,8 @@ from wmtp_ray.evaluation.samples import JudgedSample
 from wmtp_ray.report.comparison import comparison_report
 from wmtp_ray.storage.runs import REPORT, RunDirectory
 
-console = Console(highlight=False, markup=False, soft_wrap=True)
+console = Console(highlight=False, markup=False, soft_wrap=True, width=200)
+"""A job's log has no width of its own, and tables are wide."""
 
 
 def run(config: CompareJobConfig, flags: Flags) -> None:
@@ -44,7 +45,7 @@ def run(config: CompareJobConfig, flags: Flags) -> None:
             console.print(line)
         return
     run = RunDirectory.open(config.storage.root, "compare", config, fresh=flags.fresh)
-    with connected(_cpus(matrix)) if run.result is None else nullcontext():
+    with connected(_cpus(matrix)) if flags.fresh or not _all_there(matrix) else nullcontext():
         _train_frozen(matrix)
         tried = matrix.tried()
         _train(matrix, tried, flags.fresh)
@@ -58,6 +59,14 @@ def run(config: CompareJobConfig, flags: Flags) -> None:
     run.write(REPORT, comparison_report(comparison, dump_yaml(config)))
     run.finish(to_json(comparison))
     _show(comparison, run)
+
+
+def _all_there(matrix: Matrix) -> bool:
+    """Whether nothing is left to train."""
+    tried = matrix.tried()
+    if not all(one.finished for one in (*matrix.frozen, *tried)):
+        return False
+    return all(cell.finished for cell in matrix.cells(best_rates(matrix, tried)))
 
 
 def _train_frozen(matrix: Matrix) -> None:
