@@ -108,5 +108,5 @@ def test_a_panel_asks_for_what_is_exported(
 
 def test_the_runs_to_choose_from_are_those_that_train(exported: dict[str, list[dict[str, str]]]) -> None:
     [run] = [v for v in DASHBOARD["templating"]["list"] if v["name"] == "run"]
-    name, label = re.fullmatch(r"label_values\((\w+), (\w+)\)", run["query"]).groups()
+    [(name, label)] = re.findall(r"^label_values\((\w+), (\w+)\)$", run["query"])
     assert {series[label] for series in exported[name]} == {"critic-tiny", "verifiable-tiny"}

@@ -170,7 +170,7 @@ def address() -> Iterator[str]:
     for name in ("RAY_ADDRESS", "RAY_AUTH_MODE"):
         os.environ.pop(name, None)
     cluster = Cluster(True, head_node_args={"num_cpus": 5})
-    yield cluster.address
+    yield str(cluster.address)
     cluster.shutdown()
 
 
