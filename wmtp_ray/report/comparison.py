@@ -39,15 +39,15 @@ def _charts(contrasts: tuple[Contrast, ...], seeds: tuple[int, ...]) -> str:
     names = {f"{c.treated} − {c.reference}": c for c in contrasts}
     intervals = interval_chart(
         {name: {"": c.estimate} for name, c in names.items()},
-        x_label=f"difference in {LOSS}, nats per token",
+        x_label="nats per token",
         reference=0.0,
     )
     by_seed = dot_chart(
         {f"seed {seed}": {name: c.by_seed[i] for name, c in names.items()} for i, seed in enumerate(seeds)},
-        x_label=f"difference in {LOSS} under each seed",
+        x_label="nats per token",
         reference=0.0,
     )
     return figures(
-        figure(intervals, "95% intervals over problems and seeds; left of 0 the first of the two is better"),
-        figure(by_seed, "Seed by seed"),
+        figure(intervals, f"{LOSS}, 95% over problems and seeds; left of 0 the first of the two is better"),
+        figure(by_seed, f"{LOSS}, seed by seed"),
     )
