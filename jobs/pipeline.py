@@ -21,22 +21,16 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from importlib import import_module
 from multiprocessing import get_context
-from pathlib import Path
-from typing import get_type_hints
 
 from rich.console import Console
 
+from jobs.stages import CHECKOUT, check_stages
 from jobs.summary import quickstart_summary
 from wmtp_ray.cluster.local import local_ray
 from wmtp_ray.cluster.submit import submit
 from wmtp_ray.config.command import Flags, run_command
-from wmtp_ray.config.load import load_config
 from wmtp_ray.config.pipeline import PipelineConfig, StageConfig
-from wmtp_ray.errors import ConfigError
-
-CHECKOUT = Path(__file__).resolve().parent.parent
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
 
@@ -58,17 +52,6 @@ def run(config: PipelineConfig, flags: Flags) -> None:
     console.rule(f"done in {(time.monotonic() - started) / 60:.1f} minutes", align="left")
     if config.summary:
         console.print(quickstart_summary(config.storage.root, config.summary))
-
-
-def check_stages(config: PipelineConfig) -> None:
-    """Every stage is a job and has a valid configuration; `ConfigError` names the first that is not."""
-    for stage in config.stages:
-        try:
-            job = import_module(f"jobs.{stage.job}")
-            model = get_type_hints(job.run)["config"]
-        except (ModuleNotFoundError, AttributeError):
-            raise ConfigError(f"stages: there is no jobs/{stage.job}.py that takes a configuration") from None
-        load_config(model, CHECKOUT / stage.config, stage.overrides)
 
 
 def _arguments(stage: StageConfig, config: PipelineConfig, flags: Flags) -> list[str]:

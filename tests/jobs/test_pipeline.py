@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs.pipeline import check_stages
+from jobs.stages import check_stages
 from wmtp_ray.config.load import load_config, validate
 from wmtp_ray.config.pipeline import PipelineConfig
 from wmtp_ray.data.store import SolutionStore

@@ -75,6 +75,7 @@ def test_what_a_run_writes(uninterrupted: tuple[str, Trainer]) -> None:
         "seconds",
         "shorter_wins_accuracy",
         "pairs",
+        "ties",
     }  # beside validation's other numbers
     assert {n for n in numbers(written[1]) if n not in unsent} <= sent
     if job == "policy":
