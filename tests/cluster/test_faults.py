@@ -202,8 +202,11 @@ def test_a_job_that_ray_is_told_to_stop(scene: Scene) -> None:
     options = ["--no-wait", "--submission-id", "stopped", "--runtime-env-json", json.dumps(environment)]
     scene.ray_job("submit", "--working-dir", str(CHECKOUT), *options, "--", *command)
     await_step(scene.root, "verifiable-stopped", 3)
-    scene.ray_job("stop", "stopped")
-    assert "was asked to stop and did after step" in scene.ray_job("logs", "stopped")
+    critic = ray_process("CriticActor")
+    critic.suspend()  # training waits while the command starts
+    scene.ray_job("stop", "--no-wait", "stopped")
+    critic.resume()
+    assert "was asked to stop and did after step" in scene.ray_job("logs", "--follow", "stopped")
     done = losses(scene.root, "verifiable-stopped")[-1][0]
     assert 3 <= done < STEPS
     assert complete_checkpoints(scene.run("stopped") / "checkpoints")[-1].name == f"step-{done:08d}"
