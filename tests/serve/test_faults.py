@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from benchmarks.soak import quantile, soak
 from serve.critic import ServedCritic
 from serve.samples import Preparer
 from tests.serve.load import Clients, item
@@ -61,6 +63,17 @@ def test_a_killed_replica_under_load_costs_no_answer(
     assert clients.seen.wrong == []
     assert clients.seen.answered > before + 20
     await_ready(service)
+
+
+def test_twice_what_it_can_do_is_refused_at_once_and_the_rest_stays_bounded(service: RunningService) -> None:
+    """A minute of `python -m benchmarks soak`, on replicas that make no more than two seconds wait."""
+    met = asyncio.run(soak(service.url, [item(n) for n in range(1000)], 64, 60, service.memory))
+    print(met.summary())
+    assert not met.others, met.others
+    assert met.accepted and met.refused
+    assert quantile(met.accepted, 0.99) < 20  # the rest of the machine is these clients' own
+    assert quantile(met.refused, 0.5) < 1
+    assert met.growth() < 1.05
 
 
 def test_slow_bodies_and_half_requests_hold_up_nobody(service: RunningService) -> None:
