@@ -8,8 +8,10 @@ this process's own, or the nearest one above it that allows children.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import itertools
+import logging
 import os
 import shlex
 import signal
@@ -20,11 +22,13 @@ from pathlib import Path
 
 from wmtp_ray.evaluation.limits import Limits
 
+_log = logging.getLogger(__name__)
+
 _ROOT = Path("/sys/fs/cgroup")
 _NEEDED = ("memory", "pids")
 _OWN_PROCESSES = 2
 """bubblewrap's two: one outside, one that is process 1 inside."""
-_PATIENCE_SECONDS = 2.0
+_PATIENCE_SECONDS = 10.0
 _GUARD = """
 exec 3<&0
 (
@@ -58,10 +62,6 @@ class Cgroup:
         moves = [f"echo 0 > {shlex.quote(str(folder / 'cgroup.procs'))}" for folder in self.folders]
         return ["/bin/sh", "-c", " && ".join([*moves, 'exec "$@"']), "sh", *command]
 
-    def processes(self) -> list[int]:
-        """The processes that are in it."""
-        return [int(pid) for folder in self.folders for pid in (folder / "cgroup.procs").read_text().split()]
-
     def ran_out_of_memory(self) -> bool:
         """Whether the kernel ended a process for the memory of all."""
         for folder in self.folders:
@@ -72,15 +72,29 @@ class Cgroup:
         return False
 
     def remove(self) -> None:
-        """End what still runs in it, and delete it."""
+        """End what still runs in it, and delete it. A killed process leaves its group some time later, and for a moment
+        after that the kernel still calls the group busy; one that stays so is left to the guard, and logged."""
         deadline = time.monotonic() + _PATIENCE_SECONDS
-        while (left := self.processes()) and time.monotonic() < deadline:
-            for pid in left:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            time.sleep(0.002)
         for folder in self.folders:
-            folder.rmdir()
+            while not _removed(folder):
+                if time.monotonic() > deadline:
+                    _log.warning("%s is still busy after %g s; it is deleted later", folder, _PATIENCE_SECONDS)
+                    break
+                time.sleep(0.002)
+
+
+def _removed(folder: Path) -> bool:
+    """Kill what runs in a group's folder and try to delete it."""
+    for pid in (folder / "cgroup.procs").read_text().split():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+    try:
+        folder.rmdir()
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return False
+    return True
 
 
 def make_cgroup(limits: Limits) -> Cgroup | None:
