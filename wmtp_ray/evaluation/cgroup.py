@@ -78,7 +78,9 @@ class Cgroup:
         for folder in self.folders:
             while not _removed(folder):
                 if time.monotonic() > deadline:
-                    _log.warning("%s is still busy after %g s; it is deleted later", folder, _PATIENCE_SECONDS)
+                    _log.warning(
+                        "%s is still busy after %g s; it is deleted later", folder, _PATIENCE_SECONDS
+                    )
                     break
                 time.sleep(0.002)
 
