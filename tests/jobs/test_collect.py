@@ -138,7 +138,9 @@ def test_samples_of_a_real_model_become_rows_though_its_job_is_killed(tmp_path: 
     rows = store.read(range(len(store)))
     origins = [(row, SampleProvenance.from_text(row.provenance)) for row in rows]
     sampled = [(row, origin) for row, origin in origins if origin]
-    assert sampled  # whether a model this small solves any is its luck; labels of both kinds are held elsewhere
+    assert (
+        sampled
+    )  # whether a model this small solves any is its luck; labels of both kinds are held elsewhere
     for row, origin in sampled:
         [sample] = [s for s in samples if (s.problem_id, s.sample) == (row.problem_id, origin.sample)]
         assert row.output in sample.text and row.is_correct == (sample.status == "passed")
