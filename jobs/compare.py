@@ -39,6 +39,7 @@ console = Console(highlight=False, markup=False, soft_wrap=True, width=200)
 def run(config: CompareJobConfig, flags: Flags) -> None:
     """Train what is missing, evaluate it, and say what came out."""
     matrix = Matrix(config)
+    matrix.check_held_out()
     if flags.dry_run:
         console.print(dump_yaml(config))
         for line in described(matrix):
@@ -54,6 +55,7 @@ def run(config: CompareJobConfig, flags: Flags) -> None:
         _train(matrix, [c for c in cells if c.config.name not in done], flags.fresh)
         samples = _samples(config, cells, flags.fresh)
     comparison = gather(matrix, cells, tried, samples)
+    run.write("config.yaml", dump_yaml(config))
     run.write("report.md", markdown(comparison))
     run.write("results.csv", to_csv(comparison))
     run.write(REPORT, comparison_report(comparison, dump_yaml(config)))
@@ -76,6 +78,7 @@ def _train_frozen(matrix: Matrix) -> None:
         if model.finished:
             for part in model.parts if model.own else ():
                 model.directory(part).refuse_changes(part)
+            model.check_stores()
             console.print(f"{model.kind}-{model.run} is finished and used as it is")
         elif isinstance(model.own, CriticJobConfig):
             critic.run(model.own, flags)
@@ -98,7 +101,15 @@ def _samples(config: CompareJobConfig, cells: Sequence[Cell], fresh: bool) -> li
         return []
     wanted = evaluation_of(config, config.pass_at_k, cells)
     run = RunDirectory.open(config.storage.root, "evaluate", wanted, fresh=fresh)
-    return verified_samples(plan_evaluation(wanted), run, console.print)
+    plan = plan_evaluation(wanted)
+    models = {model.name for model in wanted.models}
+    return [
+        sample
+        for sample in verified_samples(plan, run, console.print)
+        if sample.model in models
+        and (sample.benchmark, sample.problem_id) in plan.tasks
+        and sample.temperature in wanted.decoding.temperatures
+    ]
 
 
 def _cpus(matrix: Matrix) -> float:

@@ -22,6 +22,7 @@ import typer
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.config import HTTPOptions
+from ray.serve.exceptions import RayServeException
 from ray.serve.schema import LoggingConfig
 
 from serve.critic import critic_directory
@@ -38,7 +39,6 @@ from wmtp_ray.errors import InfraError, WMTPError
 def main(overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY.SUB=VALUE]...")] = None) -> None:
     """Serve the critic until Ctrl-C."""
     quiet_libraries()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         config = validate_overrides(ServeCommandConfig, overrides or [])
         critic_directory(config.critic, config.storage.root)  # the likeliest mistakes, before Ray starts
@@ -54,6 +54,24 @@ def main(overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY.SUB
 
 
 def _serve_until_interrupted(config: ServeCommandConfig) -> None:
+    # In place of the handler that Ray set on joining, which aborts.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    if serve.status().proxies:
+        raise InfraError(
+            "Ray Serve runs on this cluster already, and this command ends Serve with itself; deploy beside what is "
+            "there by `serve deploy serve/config.yaml`, or unset RAY_ADDRESS for a Ray of its own"
+        )
+    try:
+        _start(config)
+        host = "localhost" if config.listen.host in ("0.0.0.0", "127.0.0.1", "::") else config.listen.host
+        typer.echo(f"serving at http://{host}:{config.listen.port} (page; API at /docs). Ctrl-C ends it.")
+        threading.Event().wait()
+    finally:
+        _end()
+
+
+def _start(config: ServeCommandConfig) -> None:
     own = ServeConfig.model_validate(config.model_dump(include=set(ServeConfig.model_fields)))
     application = critic_application(
         own,
@@ -62,19 +80,24 @@ def _serve_until_interrupted(config: ServeCommandConfig) -> None:
     )
     quiet = LoggingConfig(log_level="ERROR", enable_access_log=False)
     listen = HTTPOptions(host=config.listen.host, port=config.listen.port)
-    logging.getLogger("ray.serve").setLevel(logging.ERROR)
     try:
         serve.start(http_options=listen, logging_config=quiet)
         serve.run(application, name="critic", logging_config=quiet)
     except (RuntimeError, RayError, TimeoutError) as error:
         raise InfraError(f"the service did not start: {_reason(error)}") from error
-    host = "localhost" if config.listen.host in ("0.0.0.0", "127.0.0.1", "::") else config.listen.host
-    typer.echo(f"serving at http://{host}:{config.listen.port} (page; API at /docs). Ctrl-C ends it.")
+
+
+def _end() -> None:
+    """Open requests are answered while the HTTP server still stands."""
     try:
-        threading.Event().wait()
-    finally:
-        serve.delete("critic")  # open requests are answered while the HTTP server still stands
-        serve.shutdown()
+        serve.delete("critic")
+    except TimeoutError:
+        typer.echo(
+            "error: replicas were busy for a minute longer and are ended with their requests", err=True
+        )
+    except (RayError, RayServeException):  # there is nothing to end
+        return
+    serve.shutdown()
 
 
 def _reason(error: Exception) -> str:

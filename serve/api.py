@@ -7,11 +7,11 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError, StarletteHTTPException
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 
-from serve.guard import Guard
+from serve.guard import Guard, is_open
 from serve.problems import Problem, documented, on_http_exception, on_invalid, on_problem
 from serve.service import ScoringService
 from serve.weigh import default_options
@@ -29,8 +29,8 @@ from wmtp_ray.client.wire import (
 )
 
 PAGE = Path(__file__).parent / "page"
-_LOADED = (401, 403, 429, 503)
-_POSTED = (400, 401, 403, 408, 413, 415, 422, 429, 500, 503)
+_LOADED = (401, 403, 429, 503, 504)
+_POSTED = (400, 401, 403, 408, 413, 415, 422, 429, 500, 503, 504)
 # The page's own files and requests to this server: nothing else, from nowhere else.
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -159,7 +159,7 @@ def _add_probes(api: FastAPI, service: ScoringService) -> None:
     content = {_PROMETHEUS: {"schema": {"type": "string"}}}
     responses = {
         200: {"description": "Prometheus text", "content": content},
-        **documented(401, 403, 429, 503),
+        **documented(*_LOADED),
     }
 
     @api.get("/metrics", response_class=Response, responses=responses, tags=["service"])
@@ -172,7 +172,9 @@ def _add_pages(api: FastAPI) -> None:
     headers = {"Content-Security-Policy": CONTENT_POLICY, "X-Content-Type-Options": "nosniff"}
 
     @api.get("/", include_in_schema=False)
-    async def page() -> FileResponse:
+    async def page(request: Request) -> Response:
+        if not request.url.path.endswith("/"):  # a route prefix: the page's own addresses are relative to it
+            return RedirectResponse(f"{request.url.path}/")
         return FileResponse(PAGE / "index.html", headers=headers)
 
     @api.get("/docs", include_in_schema=False)
@@ -195,7 +197,7 @@ def _openapi(api: FastAPI) -> dict[str, Any]:
         document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         for path, operations in document["paths"].items():
             for operation in operations.values():
-                if path.startswith("/v1/") or path == "/metrics":
+                if not is_open(path):
                     operation["security"] = [{}, {"token": []}]
         api.openapi_schema = document
     return api.openapi_schema

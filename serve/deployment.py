@@ -14,10 +14,9 @@ from serve.ray_measures import RayMeasures
 from serve.service import ScoringService
 from serve.tokens import BearerTokens, require_tokens
 from wmtp_ray.config.load import validate
-from wmtp_ray.config.serve import ServeConfig
+from wmtp_ray.config.serve import DRAIN_SECONDS, ServeConfig
 
 logger = logging.getLogger("ray.serve")
-DRAIN_SECONDS = 120.0
 # Beyond what a replica takes at a time, the router queues; both are wide, since replicas refuse by tokens.
 MOST_OPEN = 512
 

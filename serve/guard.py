@@ -1,6 +1,6 @@
 """Before an operation sees a request: who asks, from where, how much, and for how long.
 
-    host and token -> open requests of this client -> content type -> size and time of the body -> operation, in time
+    host and token -> open requests of this client -> in time: (content type -> size and time of the body -> operation)
 
 The body is taken in whole here, bounded in bytes and seconds, so neither a large nor a slow one costs more.
 """
@@ -17,11 +17,13 @@ from fastapi.applications import ASGIApp, Receive, Scope, Send
 
 from serve.problems import Problem
 from serve.service import ScoringService
+from wmtp_ray.client.wire import TIMED_OUT
 
 Message = MutableMapping[str, Any]
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 ANONYMOUS = "anonymous"
-PROTECTED = ("/v1/", "/metrics")
+OPEN = ("/", "/docs", "/openapi.json", "/healthz", "/readyz")
+OPEN_FOLDER = "/page/"
 MEASURED = ("/v1/score", "/v1/rank", "/v1/values", "/v1/info")
 
 
@@ -36,6 +38,8 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        # Below a route prefix; taken now, since routing changes the scope.
+        path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
         started = time.perf_counter()
         status: int | None = None
 
@@ -46,18 +50,18 @@ class Guard:
             await send(message)
 
         try:
-            await self._answer(scope, receive, watched)
+            await self._answer(path, scope, receive, watched)
         except Problem as problem:
             if status is not None:
                 raise
             await problem.response()(scope, receive, watched)
         finally:
-            if scope["path"] in MEASURED:
-                self._service.measures.answer(scope["path"], status or 500, time.perf_counter() - started)
+            if path in MEASURED:
+                self._service.measures.answer(path, status or 500, time.perf_counter() - started)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        client = self._admit(scope)
-        if not scope["path"].startswith(PROTECTED):  # probes and the page: never crowded out
+    async def _answer(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        client = self._admit(path, scope)
+        if is_open(path):  # probes and the page: never crowded out
             await self._app(scope, receive, send)
             return
         limits = self._service.config.limits
@@ -70,15 +74,13 @@ class Guard:
             )
         self._open[client] += 1
         try:
-            if scope["method"] == "POST":
-                receive = await self._whole_body(scope, receive)
             await self._in_time(scope, receive, send)
         finally:
             self._open[client] -= 1
             if not self._open[client]:
                 del self._open[client]
 
-    def _admit(self, scope: Scope) -> str:
+    def _admit(self, path: str, scope: Scope) -> str:
         """The client's name; 401 without a valid token, 403 from elsewhere where there are no tokens."""
         headers = _headers(scope)
         if not self._service.tokens:
@@ -92,7 +94,7 @@ class Guard:
                     "tokens.file or WMTP_SERVE_TOKENS, or name the host in public_host",
                 )
             return ANONYMOUS
-        if not scope["path"].startswith(PROTECTED):
+        if is_open(path):
             return ANONYMOUS
         client = self._service.tokens.client_of(headers.get(b"authorization", b""))
         if client is None:
@@ -143,11 +145,16 @@ class Guard:
         seconds = self._service.config.limits.request_seconds
         try:
             async with asyncio.timeout(seconds):
+                if scope["method"] == "POST":
+                    receive = await self._whole_body(scope, receive)
                 await self._app(scope, receive, send)
         except TimeoutError:
-            raise Problem(
-                503, "timed-out", f"no answer within {seconds:g} s; send less", retry_after=5
-            ) from None
+            raise Problem(504, TIMED_OUT, f"no answer within {seconds:g} s; send less") from None
+
+
+def is_open(path: str) -> bool:
+    """Whether a path, without the prefix under which the service is mounted, needs no token and has no limits."""
+    return path in OPEN or path.startswith(OPEN_FOLDER)
 
 
 def _headers(scope: Scope) -> dict[bytes, bytes]:

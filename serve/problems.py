@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError, StarletteHTTPException
 
-from wmtp_ray.client.wire import ProblemCause, ProblemDocument
+from wmtp_ray.client.wire import PROBLEM, ProblemCause, ProblemDocument
 from wmtp_ray.errors import WMTPError
 
 PROBLEM_JSON = "application/problem+json"
@@ -26,6 +26,7 @@ TITLES = {
     429: "Too many requests at a time",
     500: "Internal error",
     503: "Not now",
+    504: "Not done in time",
 }
 MOST_CAUSES = 20
 
@@ -48,7 +49,7 @@ class Problem(WMTPError):
     def response(self, headers: dict[str, str] | None = None) -> Response:
         """The HTTP response; `Retry-After` is rounded up to whole seconds."""
         document = ProblemDocument(
-            type=f"urn:wmtp:problem:{self.kind}",
+            type=PROBLEM + self.kind,
             title=TITLES.get(self.status, "Error"),
             status=self.status,
             detail=str(self),

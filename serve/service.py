@@ -166,6 +166,7 @@ class _refusals:
 
 
 def _load(config: ServeConfig, measures: Measures) -> Serving:
+    ema = read_ema(config.critic.statistics_run, config.storage.root)
     torch.set_num_threads(config.critic.threads)
     critic = ServedCritic.load(config.critic, config.storage.root)
     batcher = TokenBatcher(
@@ -177,7 +178,6 @@ def _load(config: ServeConfig, measures: Measures) -> Serving:
         on_start=partial(torch.set_num_threads, config.critic.threads),
         on_forward=measures.forward,
     )
-    ema = read_ema(config.critic.statistics_run, config.storage.root)
     return Serving(config, critic, ema, Preparer(critic, config.limits), batcher)
 
 

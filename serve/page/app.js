@@ -12,6 +12,7 @@ const CHOICES = ["statistics", "normalize"];
 const SWITCHES = ["truncate"];
 const tip = new Tip(at("tip"));
 let asking = 0;
+let defaults = null; // What options are where nothing is said.
 
 async function begin() {
   listen();
@@ -31,6 +32,7 @@ function listen() {
   at("token").addEventListener("change", async () => {
     keepToken(at("token").value.trim());
     await meet();
+    await show(location.hash);
   });
   at("link").addEventListener("click", async () => {
     await navigator.clipboard?.writeText(location.href);
@@ -41,7 +43,7 @@ function listen() {
 }
 
 async function examples() {
-  const all = await (await fetch("/page/examples.json")).json();
+  const all = await (await fetch(new URL("examples.json", import.meta.url))).json();
   for (const [i, example] of all.entries()) at("example").append(element("option", { value: i }, example.name));
   at("example").addEventListener("change", () => {
     const example = all[at("example").value];
@@ -51,14 +53,15 @@ async function examples() {
   });
 }
 
-// Who serves, and what options are where nothing is said.
+// Who serves, and its options.
 async function meet() {
   try {
     const served = await info();
     const critic = served.critic;
     at("critic").replaceChildren("critic ", element("b", {}, critic.version), ` · ${served.backbone}, ${critic.dtype}`);
     at("critic").title = `fingerprint ${critic.fingerprint}`;
-    for (const name of [...NUMBERS, ...CHOICES]) at(name).value = served.options[name];
+    defaults = served.options;
+    for (const name of [...NUMBERS, ...CHOICES]) at(name).value = defaults[name];
     at("statistics").querySelector("[value=ema]").disabled = served.ema === null;
     if (served.ema) at("statistics").value = "ema";
     at("key").hidden = true;
@@ -106,9 +109,10 @@ async function ask() {
   at("state").textContent = "Scoring …";
   try {
     const answer = await score({ items, options: wanted.options }, (text) => late() || (at("state").textContent = text));
+    defaults ??= (await info()).options;
     if (late()) return;
     shown = wanted;
-    const verdict = render(answer, wanted.options);
+    const verdict = render(answer, { ...defaults, ...wanted.options });
     history.replaceState(null, "", await toFragment(wanted));
     at("link").disabled = false;
     at("state").textContent = verdict;

@@ -1,5 +1,6 @@
 // The API's own description, /openapi.json, as a page: no other server is needed.
 
+import { at } from "./service.js";
 import { element } from "./text.js";
 
 const EXAMPLES = {
@@ -8,7 +9,7 @@ const EXAMPLES = {
   "/v1/values": { rows: [[{ token_ids: "AQAAAAIAAAADAAAA", response_start: 1 }]] },
 };
 
-const description = await (await fetch("/openapi.json")).json();
+const description = await (await fetch(at("/openapi.json"))).json();
 const schemas = description.components.schemas;
 document.getElementById("summary").textContent = `${description.info.summary} Version ${description.info.version}.`;
 
@@ -63,7 +64,7 @@ for (const [path, operations] of Object.entries(description.paths)) {
     const card = element("section", { class: "card" }, element("h2", {}, element("span", {}, method.toUpperCase()), path), element("p", {}, operation.description ?? ""));
     card.append(...body("Request", operation.requestBody?.content), ...body("Answer", operation.responses["200"]?.content));
     if (EXAMPLES[path]) {
-      const call = `curl ${location.origin}${path} -H 'Content-Type: application/json' -d '\n${JSON.stringify(EXAMPLES[path], null, 1).replaceAll("'", "'\\''")}'`;
+      const call = `curl ${at(path)} -H 'Content-Type: application/json' -d '\n${JSON.stringify(EXAMPLES[path], null, 1).replaceAll("'", "'\\''")}'`;
       card.append(element("h3", {}, "Example"), element("pre", {}, call));
     }
     const refusals = Object.entries(operation.responses).filter(([status]) => status !== "200");

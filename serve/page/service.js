@@ -1,6 +1,9 @@
 // Asking the service. Errors are thrown as Refusal, with the problem document's text.
 
 const KEY = "wmtp-token";
+// Where the service answers: "/", or what a proxy or Serve puts in front of it.
+const ROOT = new URL("..", import.meta.url);
+export const at = (path) => new URL(path.slice(1), ROOT).href;
 
 export class Refusal extends Error {
   constructor(status, message, retryAfter = 0) {
@@ -22,7 +25,7 @@ async function ask(path, body) {
   if (body !== undefined) headers["Content-Type"] = "application/json";
   let answer;
   try {
-    answer = await fetch(path, { method: body === undefined ? "GET" : "POST", headers, body: body && JSON.stringify(body) });
+    answer = await fetch(at(path), { method: body === undefined ? "GET" : "POST", headers, body: body && JSON.stringify(body) });
   } catch {
     throw new Refusal(0, "The service cannot be reached.");
   }

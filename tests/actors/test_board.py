@@ -17,6 +17,17 @@ def test_a_restarted_worker_replaces_its_report() -> None:
     assert board.report(0, 1, load(0.1, "a")) == ("a",)
 
 
+def test_an_actor_counts_as_called_until_no_unread_answer_names_it() -> None:
+    board = PoolBoard()
+    board.post(("a", "b"))
+    assert board.report(0, 1, load(0.0, "a")) == ("a", "b")
+    assert board.post(("a",))[0].names == ("a", "b")
+    assert board.report(0, 1, load(0.0, "a", "b")) == ("a",)
+    assert board.post(("a",))[0].names == ("a", "b")
+    board.report(0, 1, load(0.0, "a"))
+    assert board.post(("a",))[0].names == ("a",)
+
+
 def test_a_smaller_group_ends_the_reports_of_the_others() -> None:
     board = PoolBoard()
     for rank in range(3):

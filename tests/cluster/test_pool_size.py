@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,8 +52,7 @@ def test_a_pool_follows_the_demand(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         for seed in range(10_000):
             yield [micro_batch(seed)]
 
-    with connected(2.0):
-        pool = ScorePool("test", use)
+    with connected(2.0), closing(ScorePool("test", use)) as pool:
         board = ray.get_actor(pool.access.boards[0], namespace=NAMESPACE)
         ahead = ScoreAhead(frozenset({"values"}), pool.access, tmp_path, tmp_path)
         own = load_engine(replace(use.engines()[0]), torch.device("cpu"), 1)
@@ -75,4 +75,3 @@ def test_a_pool_follows_the_demand(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert 2 in seen and seen[-1] == 1
         assert ahead.samples >= 5 * len(seen) and ahead.cached_samples == 0
         assert pool.counts().stored_batches >= len(seen)
-        pool.close()

@@ -76,7 +76,6 @@ def test_read_tasks_give_every_rank_its_share_of_every_step(
     tmp_path: Path, byte_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     """The blocks of 1, 2 and 3 ranks, read here in any order, hold the batches of the plan, whatever divides."""
-    byte_tokenizer.save_pretrained(str(tmp_path / "tokenizer"))
     store = build_store(tmp_path / "store", synthetic_problems(30), byte_tokenizer)
     shape = PlanConfig(micro_batches_per_step=5, samples_per_micro_batch=2, epochs=2, max_steps=7)
     plan = make_plan(store, SamplingConfig(solutions="pairs", num_samples=33), shape)
@@ -90,7 +89,7 @@ def test_read_tasks_give_every_rank_its_share_of_every_step(
         found = {}
         for rank in range(world_size):
             shares = shares_of(plan, first, rank, world_size)
-            source = ShareSource(shares, store.path, tmp_path / "tokenizer", steps_per_read=2)
+            source = ShareSource(shares, store.path, lambda: byte_tokenizer, steps_per_read=2)
             blocks = {n: list(task()) for n, task in reversed(list(enumerate(source.get_read_tasks(1))))}
             rows = [row for n in sorted(blocks) for block in blocks[n] for row in block.to_pylist()]
             assert [row["step"] for row in rows] == list(range(first, 7))

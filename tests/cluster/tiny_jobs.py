@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import yaml
+from ray.cluster_utils import Cluster
 
 from tests.tiny import save_tiny_model
 from wmtp_ray.data.records import Problem, Solution
@@ -25,19 +27,22 @@ STEPS = 12
 
 def tiny_root(root: Path) -> Path:
     """A storage root with a tiny model in `model/` and a store `tiny` of 30 problems with both sides."""
-    model = save_tiny_model(root / "model")
-    tokenizer = load_tokenizer(model)
-    problems = [_problem(i) for i in range(30)]
-    identity = tokenizer_fingerprint(tokenizer)
+    save_tiny_model(root / "model")
+    tiny_store(root, problems=30)
+    return root
+
+
+def tiny_store(root: Path, problems: int) -> None:
+    """Write `stores/tiny`."""
+    tokenizer = load_tokenizer(root / "model")
     write_store(
         root / "stores" / "tiny",
-        problems,
+        [_problem(i) for i in range(problems)],
         tokenizer,
         128,
         source="written by a test",
-        tokenizer_fingerprint=identity,
+        tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
     )
-    return root
 
 
 def _problem(number: int) -> Problem:
@@ -82,6 +87,18 @@ def tiny_config(root: Path, job: str, name: str, **sections: Any) -> Path:
     path = root / f"{job}-{name}.yaml"
     path.write_text(yaml.safe_dump(config | sections))
     return path
+
+
+@contextmanager
+def shared_cluster(cpus: float) -> Iterator[str]:
+    """The address of a Ray cluster that several jobs use one after another: none of them has to start its own."""
+    for name in ("RAY_ADDRESS", "RAY_AUTH_MODE"):
+        os.environ.pop(name, None)
+    cluster = Cluster(True, head_node_args={"num_cpus": cpus})
+    try:
+        yield str(cluster.address)
+    finally:
+        cluster.shutdown()
 
 
 def start(job: str, config: Path, address: str | None = None) -> subprocess.Popen[str]:

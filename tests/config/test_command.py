@@ -67,7 +67,7 @@ def test_a_mistake_is_one_line_and_exit_code_1(
     output = capsys.readouterr()
     assert output.out == ""
     assert output.err.startswith("error: ")
-    assert output.err.endswith("unknown key sed; did you mean seed?\n")
+    assert output.err.endswith("unknown key sed; did you mean seed? (changed on the command line)\n")
     assert output.err.count("\n") == 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.config.recipes import critic_recipe, policy_recipe, write_recipe
-from wmtp_ray.config import CriticJobConfig, PolicyJobConfig, dump_yaml, load_config
+from wmtp_ray.config import CriticJobConfig, PolicyJobConfig, dump_yaml, load_config, model
 from wmtp_ray.config.collect import CollectJobConfig
 from wmtp_ray.config.compare import CompareJobConfig
 from wmtp_ray.config.load import validate, validate_overrides
@@ -41,6 +42,19 @@ def test_shipped_recipes_load_and_survive_a_round_trip(place: str, job: str, tmp
     dumped = tmp_path / "config.yaml"
     dumped.write_text(dump_yaml(config))
     assert load_config(JOBS[job], dumped) == config
+
+
+@pytest.mark.parametrize(("fast", "dtype"), [(True, "bfloat16"), (False, "float32")])
+def test_auto_is_what_the_machine_is_fast_in_and_recorded_as_such(
+    fast: bool, dtype: str, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "computes_in_bfloat16", lambda: fast)
+    config = load_config(PolicyJobConfig, recipe, ["model.dtype=auto"])
+    assert config.model.dtype == dtype
+    assert f"dtype: {dtype}" in dump_yaml(config)
+    assert load_config(PolicyJobConfig, recipe, ["model.dtype=float32"]).model.dtype == "float32"
+    with pytest.raises(ConfigError, match="bf16"):
+        load_config(PolicyJobConfig, recipe, ["model.dtype=bf16"])
 
 
 def test_the_default_root_is_absolute() -> None:
@@ -113,6 +127,25 @@ def test_mistakes_name_key_value_and_remedy(recipe: Path, override: str, message
         load_config(PolicyJobConfig, recipe, [override])
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_a_critic_of_random_labels_is_not_chosen_by_true_ones(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path, critic_recipe(objective={"method": "ranking", "shuffle_labels": True}))
+    load_config(CriticJobConfig, path)
+    with pytest.raises(ConfigError, match=r"set checkpoint\.export=last"):
+        load_config(CriticJobConfig, path, ["checkpoint.export=best"])
+
+
+def test_a_mistake_says_whether_the_command_line_made_it(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path, policy_recipe(sede=1))
+    with pytest.raises(ConfigError) as raised:
+        load_config(
+            PolicyJobConfig, path, ["weighting.min_wieght=1", "optimizer.eps=-1", "clutser.num_workers=2"]
+        )
+    message, remark = str(raised.value), r"[^?]* \(changed on the command line\)"
+    for start in (r"min_wieght; did you mean min_weight\?", r"eps = -1", r"clutser; did you mean cluster\?"):
+        assert re.search(start + remark, message), message
+    assert message.count("changed") == 3
 
 
 def test_keys_of_another_member_are_not_offered(tmp_path: Path) -> None:

@@ -156,6 +156,11 @@ PROBES = {
     "io_uring": "c('syscall', 425, 8, bytes(120))",
     "BPF": "c('syscall', 321, 0, bytes(120), 120)",
     "the kernel's keys": "c('syscall', 250, 0, -3, 0)",
+    "memory of no process": "c('shmget', 0, 4096, 0o1600)",
+    "semaphores of no process": "c('semget', 0, 32000, 0o1600)",
+    "messages of no process": "c('msgget', 0, 0o1600)",
+    "a file of memory": "__import__('os').memfd_create('x')",
+    "a file of secret memory": "c('syscall', 447, 0)",
     "100 open files": "[open('/dev/null') for _ in range(100)]",
 }
 """Expressions that must raise inside the sandbox."""

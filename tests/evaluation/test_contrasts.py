@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from wmtp_ray.errors import DataError
-from wmtp_ray.evaluation.contrasts import SEEDS_TO_JUDGE, contrast, holm
+from wmtp_ray.evaluation.contrasts import SEEDS_TO_JUDGE, Contrast, contrast, holm
 
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=8)
 
@@ -37,7 +39,7 @@ def test_identical_arms_differ_by_exactly_nothing(seeds: int) -> None:
     numbers_SP = np.random.default_rng(0).normal(size=(seeds, 12))
     same = contrast("a", "b", numbers_SP, numbers_SP.copy())
     assert (same.estimate.mean, same.estimate.low, same.estimate.high) == (0.0, 0.0, 0.0)
-    assert same.p_value == 1.0 and same.detectable == 0.0 and set(same.by_seed) == {0.0}
+    assert same.p_value == 1.0 and same.indistinct and set(same.by_seed) == {0.0}
     assert same.judgement == ("too few seeds" if seeds < SEEDS_TO_JUDGE else "no difference found")
 
 
@@ -62,14 +64,22 @@ def test_where_nothing_differs_the_interval_covers_zero_as_often_as_it_says(seed
     assert all((c.p_value < 0.05) == c.estimate.excludes_zero for c in found)
 
 
+@pytest.mark.parametrize("family", [1, 6])
 @pytest.mark.parametrize("seeds", [5, 10])
-def test_a_detectable_difference_is_found_four_times_in_five_or_more(seeds: int) -> None:
+def test_a_detectable_difference_is_found_four_times_in_five_or_more(seeds: int, family: int) -> None:
+    """Also as the only true difference among those that are corrected together."""
     generator = np.random.default_rng(seeds)
-    typical = np.median(
-        [contrast("a", "b", *world(generator, seeds, 0.0), resamples=400).detectable for _ in range(40)]
-    )
-    found = [contrast("a", "b", *world(generator, seeds, float(typical)), resamples=400) for _ in range(100)]
-    assert sum(c.judgement == "differs" for c in found) >= 70
+
+    def found(effect: float) -> Contrast:
+        return contrast("a", "b", *world(generator, seeds, effect), family=family, resamples=400)
+
+    typical = float(np.median([found(0.0).detectable for _ in range(40)]))
+    p_values = [holm([found(typical).p_value, *[1.0] * (family - 1)])[0] for _ in range(100)]
+    assert sum(p < 0.05 for p in p_values) >= 70
+
+
+def test_with_too_few_seeds_nothing_is_detectable() -> None:
+    assert math.isnan(contrast("a", "b", *world(np.random.default_rng(0), 4, -0.6)).detectable)
 
 
 def test_a_planted_difference_is_found_with_enough_seeds_and_named_with_none_fewer() -> None:

@@ -52,6 +52,9 @@ def test_a_sandbox_without_limits_is_found_out(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sandbox, "make_cgroup", lambda limits: None)
     assert set(probe._direct()) == {"memory of a process", "open files", "the number of processes"}
     assert list(probe._shared_memory()) == ["memory of all processes"]
+    assert list(probe._detached_memory()) == []
+    monkeypatch.setattr(sandbox, "filter_program", lambda: None)
+    assert list(probe._detached_memory()) == ["memory of no process"]
 
 
 def test_a_sandbox_with_the_machines_network_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import subprocess
+from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from wmtp_ray.data.records import Case, Tests
 from wmtp_ray.errors import DataError
+from wmtp_ray.evaluation import cgroup, sandbox
 from wmtp_ray.evaluation.exchange import NotPlain, decode, encode
 from wmtp_ray.evaluation.limits import Limits
 from wmtp_ray.evaluation.verify import equal, same_output, verify
@@ -200,3 +206,39 @@ def test_tests_without_checks_are_refused() -> None:
 )
 def test_outputs_are_compared_by_tokens(expected: str, printed: str, tolerance: float, same: bool) -> None:
     assert same_output(expected, printed, tolerance) is same
+
+
+@pytest.mark.parametrize("started_before", [0, 1])
+def test_a_machine_without_room_for_a_process_says_nothing_of_the_program(
+    started_before: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tests = Tests("assert", entry_point="f", code="def check(g):\n    assert g(1) == 2\n")
+    program = "def f(x): return x + 1"
+    assert verify(program, tests).passed
+    popen, started = subprocess.Popen, []
+
+    def crowded(*args: Any, **options: Any) -> Any:
+        if len(started) == started_before:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        started.append(popen(*args, **options))
+        return started[-1]
+
+    monkeypatch.setattr(sandbox.subprocess, "Popen", crowded)
+    verdict = verify(program, tests)
+    monkeypatch.undo()
+    assert verdict.status == "sandbox_fault" and "temporarily unavailable" in verdict.detail
+    assert not any(psutil.pid_exists(process.pid) for process in started)
+    own = f"wmtp-{Path('/proc/self').resolve().name}-*"
+    assert not [group for parent in cgroup._parents() or () for group in parent.glob(own)]
+    assert verify(program, tests).passed
+
+
+def test_without_memory_for_its_task_nothing_of_a_sandbox_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(sandbox.os, "memfd_create", full)
+    verdict = verify("x = 1", Tests("assert", code="def check(_):\n    pass\n"))
+    assert verdict.status == "sandbox_fault" and "allocate" in verdict.detail
+    own = f"wmtp-{Path('/proc/self').resolve().name}-*"
+    assert not [group for parent in cgroup._parents() or () for group in parent.glob(own)]

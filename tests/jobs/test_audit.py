@@ -16,6 +16,7 @@ from wmtp_ray.config.load import validate
 from wmtp_ray.data.records import Problem, Solution
 from wmtp_ray.data.writer import write_store
 from wmtp_ray.errors import ConfigError
+from wmtp_ray.models.score_engine import EngineSettings
 from wmtp_ray.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 
 FLAGS = Flags(dry_run=False, fresh=False)
@@ -83,3 +84,11 @@ def test_an_audit_reads_the_cache_and_says_whether_to_train(
     assert first["chosen"]["stability"] == pytest.approx(1.0)  # an offset of all values changes no weight
     printed = capsys.readouterr().out
     assert first["verdict"] in printed and "chosen" in printed
+
+
+def test_values_that_gpus_computed_are_found(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    identity = EngineSettings.identity
+    run(config(root, score_missing=True), FLAGS)
+    swapped = {"cpu": "cuda", "cuda": "cpu"}
+    monkeypatch.setattr(EngineSettings, "identity", lambda self, device: identity(self, swapped[device]))
+    run(config(root), FLAGS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,14 +12,27 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from ray.cluster_utils import Cluster
 
-from tests.cluster.tiny_jobs import STEPS, finish, kill_tree, start, tiny_config, tiny_root
-from wmtp_ray.cluster.compared import described
+from tests.cluster.tiny_jobs import (
+    STEPS,
+    finish,
+    kill_tree,
+    shared_cluster,
+    start,
+    tiny_config,
+    tiny_root,
+    tiny_store,
+)
+from wmtp_ray.cluster.compared import described, evaluation_of, solved
 from wmtp_ray.cluster.matrix import Matrix
 from wmtp_ray.config.compare import CompareJobConfig
 from wmtp_ray.config.load import validate
-from wmtp_ray.errors import ConfigError, StorageError
+from wmtp_ray.errors import ConfigError, DataError, StorageError
+from wmtp_ray.evaluation.samples import JudgedSample
+from wmtp_ray.evaluation.verify import Status
+from wmtp_ray.models.value_model import KIND
+from wmtp_ray.storage import read_manifest, write_manifest
+from wmtp_ray.storage.runs import RunDirectory
 
 ARMS: list[dict[str, Any]] = [
     {"name": "uniform"},
@@ -164,14 +177,75 @@ def test_critics_that_are_missing_or_one_run_under_two_names_are_refused(root: P
         Matrix(comparison(root, critics=twice))
 
 
+def test_a_critic_that_trains_on_held_out_problems_is_refused(root: Path) -> None:
+    Matrix(comparison(root)).check_held_out()
+    file = str(root / "critic-compared.yaml")
+    leaking = {"trained": {"config": file, "overrides": ["data.sampling.split=test"]}}
+    with pytest.raises(ConfigError, match="critic-compared trains on 6 of the 6 problems of held_out"):
+        Matrix(comparison(root, critics=leaking)).check_held_out()
+
+
+def test_a_critic_of_a_store_that_was_prepared_anew_is_refused(tmp_path: Path) -> None:
+    root = tiny_root(tmp_path)
+    [critic] = Matrix(comparison(root)).frozen
+    [part] = critic.parts
+    run, plan = critic.directory(part), critic.plan(part)
+    run.path.mkdir(parents=True)
+    plan.save(run.plan)
+    run.finish({})
+    critic.check_stores()
+    shutil.rmtree(root / "stores" / "tiny")
+    tiny_store(root, problems=29)
+    with pytest.raises(DataError, match=r"critic-compared was trained before .* prepared anew .* --fresh"):
+        critic.check_stores()
+
+
+def test_pass_at_k_is_of_the_same_problems_for_all() -> None:
+    def judged(model: str, problem: str, *verdicts: Status) -> list[JudgedSample]:
+        return [
+            JudgedSample(model, 1.0, "mini", problem, n, "", 1, False, verdict, "", 0, 1, 0.1)
+            for n, verdict in enumerate(verdicts)
+        ]
+
+    samples = [*judged("a", "p", "passed", "error"), *judged("b", "p", "error", "passed", "sandbox_fault")]
+    [(name, found)] = solved(samples, [1]).items()
+    assert name == "pass@1 (mini)" and found["a"].tolist() == found["b"].tolist() == [0.5]
+    samples += [*judged("a", "q", "passed"), *judged("b", "q", "sandbox_fault")]
+    with pytest.raises(DataError, match="b has 0 verdicts on problem q of mini"):
+        solved(samples, [1])
+
+
+PASS_AT_K: dict[str, Any] = {
+    "benchmarks": [{"kind": "humaneval", "limit": 2}],
+    "decoding": {"samples_per_problem": 1, "k": [1], "temperature": 1.0, "max_tokens": 8},
+    "engine": {"dtype": "float32", "max_length": 512},
+}
+
+
+def test_a_comparison_may_be_given_more_seeds_and_samples_but_no_other_primary_contrast(root: Path) -> None:
+    def opened(**sections: Any) -> None:
+        config = comparison(root, name="grown", **sections)
+        RunDirectory.open(root, "compare", config)
+        assert config.pass_at_k is not None
+        cells = Matrix(config).cells(dict.fromkeys(("uniform", "again", "critic"), 1e-3))
+        wanted = evaluation_of(config, config.pass_at_k, cells)
+        assert len(wanted.models) == 3 * len(config.seeds)
+        RunDirectory.open(root, "evaluate", wanted)
+
+    opened(seeds=[0], pass_at_k=PASS_AT_K)
+    more = PASS_AT_K["decoding"] | {"samples_per_problem": 4, "k": [1, 4]}
+    opened(seeds=[0, 1, 2], pass_at_k=PASS_AT_K | {"decoding": more})
+    with pytest.raises(ConfigError, match=r"decoding\.max_tokens was 8, is 9"):
+        opened(pass_at_k=PASS_AT_K | {"decoding": more | {"max_tokens": 9}})
+    with pytest.raises(ConfigError, match=r"primary was .* is .*again"):
+        opened(pass_at_k=PASS_AT_K, primary=["again", "uniform"], contrasts=[])
+
+
 @pytest.fixture
 def address() -> Iterator[str]:
     """A cluster with room for two cells at a time."""
-    for name in ("RAY_ADDRESS", "RAY_AUTH_MODE"):
-        os.environ.pop(name, None)
-    cluster = Cluster(True, head_node_args={"num_cpus": 5})
-    yield str(cluster.address)
-    cluster.shutdown()
+    with shared_cluster(5) as address:
+        yield address
 
 
 def trained(root: Path) -> dict[str, int]:
@@ -183,13 +257,8 @@ def trained(root: Path) -> dict[str, int]:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_killed_comparison_goes_on_and_identical_arms_do_not_differ(root: Path, address: str) -> None:
-    pass_at_k = {
-        "benchmarks": [{"kind": "humaneval", "limit": 2}],
-        "decoding": {"samples_per_problem": 1, "k": [1], "temperature": 1.0, "max_tokens": 8},
-        "engine": {"dtype": "float32", "max_length": 512},
-    }
     config = root / "compare.yaml"
-    config.write_text(yaml.safe_dump(content(root, pass_at_k=pass_at_k)))
+    config.write_text(yaml.safe_dump(content(root, pass_at_k=PASS_AT_K)))
     first = start("compare", config, address)
     deadline = time.monotonic() + 600
     while not trained(root):
@@ -219,10 +288,8 @@ def test_a_killed_comparison_goes_on_and_identical_arms_do_not_differ(root: Path
     again = finish(start("compare", config))  # everything is there: no Ray is started
     assert "6 cells, 6 of them finished and used again" in again
     assert json.loads((run / "result.json").read_text()) == result
-    finish(start("critic", tiny_config(root, "critic", "other", seed=5), address))
     exported = root / "runs" / "critic-compared" / "export"
-    exported.rename(exported.with_name("aside"))
-    (root / "runs" / "critic-other" / "export").rename(exported)
+    write_manifest(exported, KIND, **(read_manifest(exported, KIND).facts | {"fingerprint": "another"}))
     refused = start("compare", config)
     printed, _ = refused.communicate(timeout=300)
     assert refused.returncode == 1

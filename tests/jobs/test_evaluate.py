@@ -74,10 +74,11 @@ def content(root: Path, **sections: Any) -> dict[str, Any]:
 
 
 LONG: dict[str, Any] = {
-    "decoding": {"samples_per_problem": 8, "k": [1], "temperature": 1.0, "max_tokens": 200},
+    "decoding": {"samples_per_problem": 4, "k": [1], "temperature": 1.0, "max_tokens": 120},
     "benchmarks": [{"kind": "humaneval", "limit": 8}],
+    "engine": {"dtype": "float32", "max_length": 512, "max_batch": 8},
 }
-"""Sections of an evaluation that lasts long enough to be disturbed."""
+"""Sections of an evaluation that lasts long enough to be disturbed: its samples come in four waves."""
 
 
 def started(root: Path, name: str, sections: dict[str, Any]) -> tuple[subprocess.Popen[bytes], Path]:
@@ -186,12 +187,12 @@ def test_an_engine_that_is_killed_or_fails_inside_a_living_actor_is_replaced(roo
         weights.write_bytes(whole)
     assert job.wait(400) == 0, output.read_text()
     samples = list(read_samples(log))
-    assert len(samples) == len({s.key for s in samples}) == 2 * 8 * 8
+    assert len(samples) == len({s.key for s in samples}) == 2 * 8 * 4
 
 
 @pytest.mark.slow
 def test_a_killed_evaluation_goes_on_and_is_reranked_afterwards(root: Path) -> None:
-    sections = LONG | {"decoding": LONG["decoding"] | {"temperature": [0.6, 1.0], "max_tokens": 100}}
+    sections = LONG | {"decoding": LONG["decoding"] | {"temperature": [0.6, 1.0], "max_tokens": 60}}
     job, log = started(root, "resumed", sections)
     wait_for(job, root / "resumed.log", lambda: log.exists() and log.read_text())
     job.send_signal(signal.SIGKILL)
@@ -200,7 +201,7 @@ def test_a_killed_evaluation_goes_on_and_is_reranked_afterwards(root: Path) -> N
     done = evaluate(root / "resumed.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
     samples = list(read_samples(log))
-    assert 0 < len(before) < len(samples) == len({s.key for s in samples}) == 2 * 2 * 8 * 8
+    assert 0 < len(before) < len(samples) == len({s.key for s in samples}) == 2 * 2 * 8 * 4
     assert samples[: len(before)] == before and f"{len(before)} are there" in done.stdout
     rows = list(csv.DictReader((log.parent / "results.csv").open()))
     assert [(r["model"], r["minus"], r["temperature"]) for r in rows] == [
@@ -215,7 +216,7 @@ def test_a_killed_evaluation_goes_on_and_is_reranked_afterwards(root: Path) -> N
     assert "is finished" in ranked.stdout and "chosen at random" in ranked.stdout
     chosen = read_reranked(log.parent)
     assert [(r.model, r.temperature, r.samples_per_problem) for r in chosen] == [
-        *[("base", 0.6, 8), ("new", 0.6, 8), ("base", 1.0, 8), ("new", 1.0, 8)]
+        *[("base", 0.6, 4), ("new", 0.6, 4), ("base", 1.0, 4), ("new", 1.0, 4)]
     ]
     table, _ = read_outcome(log.parent)
     for r, row in zip(chosen, table.rows, strict=True):

@@ -83,6 +83,18 @@ def plan_of(epochs: float, solutions: str = "correct") -> Plan:
     return plan_selection(index, "store", select(index, "store", sampling), sampling, config)
 
 
+def test_heads_that_train_in_full_cost_the_gradients_of_their_weights() -> None:
+    lora = LoRAConfig(rank=8)
+    adapted, whole = (
+        training_flops(
+            SIZE, PolicyConfig(name="x", num_heads=4, lora=lora, head_training=how), FULL_ATTENTION
+        )
+        for how in ("lora", "full")
+    )
+    adapters = 6 * lora.rank * SIZE.adapter_sides
+    assert whole - adapted == FULL_ATTENTION.tokens * 3 * (2 * SIZE.layer_parameters - adapters)
+
+
 @pytest.mark.parametrize("heads", [0, 1, 4])
 def test_the_work_of_a_plan_is_that_of_its_steps(heads: int) -> None:
     plan = plan_of(2.0)

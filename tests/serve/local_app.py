@@ -18,6 +18,7 @@ from wmtp_ray.config.serve import ServeConfig
 
 service = ScoringService(NoMeasures())
 app = build_api(service)
+app.mount("/below/a/prefix", build_api(service))
 app.mount("/checks", StaticFiles(directory=Path(__file__).parent / "page_checks"))
 
 

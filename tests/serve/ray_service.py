@@ -86,7 +86,7 @@ def _running(command: list[str], port: int) -> Iterator[RunningService]:
         yield service
     finally:
         if process.poll() is None:
-            process.send_signal(signal.SIGINT)
+            process.terminate()  # a suite in the background of a shell has SIGINT ignored, and so do its children
         try:
             process.wait(60)
         except subprocess.TimeoutExpired:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+import threading
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,11 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from serve.measures import NoMeasures
+from serve.service import ScoringService
 from tests.serve.conftest import save_critic, served, service_config
 from wmtp_ray.client.wire import ProblemDocument, RankAnswer, ScoreAnswer
+from wmtp_ray.errors import StorageError
 
 CODE = "def add(a, b):\n    return a + b\n"
 ITEM = {"instruction": "Add two numbers.", "response": CODE}
@@ -218,6 +223,15 @@ def test_statistics_of_a_training_run(root: Path, tmp_path: Path) -> None:
         assert (answer.statistics.mean, answer.statistics.std) == (-0.25, 0.5)
         given = ask(client, [ITEM], statistics="given", mean=-0.25, std=0.5)
         assert answer.items == given.items
+
+
+def test_a_configuration_without_its_statistics_starts_no_model(root: Path) -> None:
+    before = set(threading.enumerate())
+    service = ScoringService(NoMeasures())
+    with pytest.raises(StorageError, match="statistics_run = 'nowhere'"):
+        asyncio.run(service.configure(service_config(root, critic={"statistics_run": "nowhere"})))
+    asyncio.run(service.close())
+    assert not any(thread.name == "critic" for thread in set(threading.enumerate()) - before)
 
 
 def test_in_another_dtype_it_is_another_critic(root: Path, api: TestClient) -> None:

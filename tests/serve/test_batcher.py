@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.batcher import Forward, QueueFull, Rows, TokenBatcher, _Unit, choose
+from serve.batcher import MOST_PADDING, Forward, QueueFull, Rows, TokenBatcher, _Unit, choose
 from wmtp_ray.data.prompt import TokenizedSample
 from wmtp_ray.errors import DataError, InfraError
 
@@ -49,6 +49,7 @@ def test_a_batch_has_the_oldest_and_stays_within_its_tokens(lengths: list[int], 
     assert len(set(map(id, batch))) == len(batch)
     longest = max(unit.longest for unit in batch)
     assert len(batch) == 1 or len(batch) * longest <= batch_tokens
+    assert sum(unit.tokens for unit in batch) >= (1 - MOST_PADDING) * len(batch) * longest - 1e-9
 
 
 def test_a_batch_takes_what_is_nearest_in_length() -> None:

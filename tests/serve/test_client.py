@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.serve.conftest import served, service_config
 from tests.serve.test_api import CODE, ITEM, ask
 from wmtp_ray.client import InstructionItem, Options, PromptItem, ScoreClient, ServiceRefusal
 from wmtp_ray.client.base64_arrays import decode_array, encode_array
@@ -53,16 +54,20 @@ def scripted(*failures: httpx.Response | Exception, patience: float = 20.0) -> t
     return ScoreClient("http://localhost", transport=transport, patience=patience), transport
 
 
-@pytest.fixture(scope="module")
-def client(api: TestClient) -> Iterator[ScoreClient]:
+def asking(api: TestClient) -> tuple[ScoreClient, Through]:
     def answer(request: httpx.Request) -> httpx.Response:
         response = api.request(
             request.method, request.url.path, content=request.read(), headers=dict(request.headers)
         )
         return httpx.Response(response.status_code, headers=response.headers, content=response.content)
 
-    with ScoreClient("http://localhost", transport=Through(answer, [])) as made:
-        yield made
+    transport = Through(answer, [])
+    return ScoreClient("http://localhost", transport=transport, patience=20), transport
+
+
+@pytest.fixture(scope="module")
+def client(api: TestClient) -> ScoreClient:
+    return asking(api)[0]
 
 
 @pytest.mark.parametrize(
@@ -85,6 +90,45 @@ def test_what_will_not_is_not(status: int) -> None:
         client.critic()
     assert refusal.value.problem is not None
     assert transport.asked == 1
+
+
+@pytest.mark.parametrize("token", ["secret\nof two lines", "secret\x00", "sécret"])
+def test_a_token_that_no_header_may_hold_is_refused_and_not_shown(token: str) -> None:
+    with pytest.raises(ConfigError, match="bearer token") as error:
+        ScoreClient("http://localhost", token=token)
+    assert "cret" not in str(error.value)
+
+
+def test_a_tokens_line_break_is_none_of_it() -> None:
+    seen: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers["Authorization"])
+        return httpx.Response(200, json=INFO)
+
+    ScoreClient("http://localhost", token=" secret\n", transport=Through(answer, [])).critic()
+    assert seen == ["Bearer secret"]
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "ftp://localhost", "http://localhost:port"])
+def test_a_url_that_cannot_be_asked_is_refused_at_once(url: str) -> None:
+    with pytest.raises(ConfigError, match=f"{url}.*give the service's"):
+        ScoreClient(url, patience=5).critic()
+
+
+def test_what_is_no_http_is_not_tried_again() -> None:
+    client, transport = scripted(httpx.LocalProtocolError("illegal"))
+    with pytest.raises(ConfigError, match="illegal"):
+        client.critic()
+    assert transport.asked == 1
+
+
+def test_what_the_service_cannot_do_in_time_is_asked_once_more(root: Path) -> None:
+    with served(service_config(root, limits={"request_seconds": 0.001})) as api:
+        client, transport = asking(api)
+        with pytest.raises(ServiceRefusal, match=r"504.*no answer within 0\.001 s; send less"):
+            client.score([InstructionItem(**ITEM)])
+        assert transport.asked == 2
 
 
 def test_the_services_own_time_is_waited_for() -> None:
@@ -115,13 +159,20 @@ def test_scores_are_those_of_the_api(client: ScoreClient, api: TestClient) -> No
     )
 
 
-def test_any_number_of_items_keeps_its_order(client: ScoreClient) -> None:
-    items = [PromptItem(prompt=f"{n}", response=f"x = {n}\n") for n in range(23)]
-    options = Options(statistics="given", mean=0.0, std=1.0)
-    scored = list(client.score_each(items, options, items_per_request=4))
-    assert [item.response for item in scored] == [item.response for item in items]
-    with pytest.raises(ConfigError, match="must not depend on the request"):
-        next(client.score_each(items, Options()))
+def test_however_items_are_cut_into_requests_they_keep_order_and_weights(root: Path) -> None:
+    items = [PromptItem(prompt=f"{n}", response=f"x = {n}\n" * (1 + n % 3)) for n in range(23)]
+    given = Options(statistics="given", mean=0.0, std=1.0)
+    options = given.model_copy(update={"normalize": "none"})
+    with served(service_config(root, weighting={"normalize": "mean_one"})) as api:
+        client, transport = asking(api)
+        scored = list(client.score_each(items, options, items_per_request=4))
+        assert transport.asked == 6
+        assert [item.response for item in scored] == [item.response for item in items]
+        for one, whole in zip(scored, client.score(items, options).items, strict=True):
+            assert [t.weight for t in one.tokens] == pytest.approx([t.weight for t in whole.tokens], abs=1e-5)
+        for dependent in (Options(normalize="none"), given):
+            with pytest.raises(ConfigError, match="must not depend on the request"):
+                next(client.score_each(items, dependent))
 
 
 def test_ranking(client: ScoreClient) -> None:

@@ -34,6 +34,7 @@ def test_a_mistake_is_one_line_before_anything_starts(root: Path) -> None:
         ("listen.prot=9000", "did you mean port"),
         ("critic.path=/nowhere", "set exactly one of them"),
         ("listen.port=70000", "less than or equal to 65535"),
+        ("limits.request_seconds=50", "less than or equal to 45"),  # a replica drains for 50 s
     ],
 )
 def test_keys_and_values_are_checked(override: str, said: str) -> None:

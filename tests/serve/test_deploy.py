@@ -59,3 +59,22 @@ def test_the_clusters_configuration_deploys_and_rolls(
             deploy(config, tmp_path / "config.yaml", address)
             manifest = read_manifest(root / "runs" / f"critic-{run}" / "export", "value_model")
             await_critic(f"http://localhost:{port}", manifest.fingerprint)
+        assert "Ray Serve runs on this cluster already" in served_beside(root, address)
+        await_critic(f"http://localhost:{port}", manifest.fingerprint)
+
+
+def served_beside(root: Path, address: str) -> str:
+    """How `python -m serve` ends on that cluster."""
+    service = [sys.executable, "-m", "serve", f"storage.root={root}", f"listen.port={free_port()}"]
+    command = [
+        str(Path(sys.executable).with_name("ray")),
+        "job",
+        "submit",
+        "--address",
+        address,
+        "--",
+        *service,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 1
+    return done.stdout + done.stderr

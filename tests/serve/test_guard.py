@@ -55,6 +55,18 @@ def test_probes_and_the_page_need_no_token(guarded: TestClient) -> None:
         assert guarded.get(path, headers={"Host": "critic.example"}).status_code == 200
 
 
+def test_under_a_route_prefix_the_same_is_open_and_the_same_is_not(guarded: TestClient) -> None:
+    mounted = TestClient(guarded.app, base_url="http://localhost", root_path="/critic")
+    for path in ("", "/", "/docs", "/openapi.json", "/page/app.js", "/healthz", "/readyz"):
+        assert mounted.get(f"/critic{path}").status_code == 200
+    bearer = {"Authorization": f"Bearer {SECRETS[0]}"}
+    for path in ("/v1/info", "/metrics"):
+        assert mounted.get(f"/critic{path}").status_code == 401
+        assert mounted.get(f"/critic{path}", headers=bearer).status_code == 200
+    assert mounted.get("/critic/elsewhere").status_code == 401
+    assert mounted.post("/critic/v1/score", content=b"{}", headers=bearer).status_code == 415
+
+
 def test_tokens_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WMTP_SERVE_TOKENS", f"{SECRETS[0]}, {SECRETS[1]}")
     tokens = BearerTokens.read(BearerConfig())
@@ -139,18 +151,19 @@ def _asked(config: ServeConfig, ask: Callable[[httpx.AsyncClient], Awaitable[Non
     asyncio.run(run())
 
 
-def test_a_slow_body_is_given_up(root: Path) -> None:
+@pytest.mark.parametrize(("limit", "status"), [("body_seconds", 408), ("request_seconds", 504)])
+def test_a_slow_body_is_given_up(root: Path, limit: str, status: int) -> None:
     async def slowly():
         yield b'{"items": '
-        await asyncio.sleep(20)
+        await asyncio.sleep(5)
 
     async def ask(client: httpx.AsyncClient) -> None:
         answer = await client.post(
             "/v1/score", content=slowly(), headers={"Content-Type": "application/json"}
         )
-        assert answer.status_code == 408
+        assert answer.status_code == status
 
-    _asked(service_config(root, limits={"body_seconds": 0.2}), ask)
+    _asked(service_config(root, limits={limit: 0.2}), ask)
 
 
 def test_one_client_has_a_bounded_number_of_open_requests(root: Path) -> None:

@@ -81,7 +81,23 @@ def test_what_is_refused_is_said(url: str, tmp_path: Path) -> None:
 
 
 @needs_chromium
-@pytest.mark.parametrize("check", ["keyboard", "long", "link"])
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_below_a_route_prefix_it_is_the_same(url: str, slash: str, tmp_path: Path) -> None:
+    page = shown(f"{url}/below/a/prefix{slash}{fragment('x = 1')}", tmp_path)
+    assert "hidden" not in tag("result", page)
+    assert page.count("<option") == shown(f"{url}/", tmp_path).count("<option")
+    assert f"curl {url}/below/a/prefix/v1/score" in shown(f"{url}/below/a/prefix/docs", tmp_path)
+
+
+@needs_chromium
+def test_an_empty_bound_is_the_services_own(url: str, tmp_path: Path) -> None:
+    page = shown(f"{url}/{fragment('x = 1', min_weight='', max_weight='')}", tmp_path)
+    assert "hidden" not in tag("result", page)
+    assert 'id="least">0.1<' in page and 'id="greatest">3.0<' in page
+
+
+@needs_chromium
+@pytest.mark.parametrize("check", ["keyboard", "long", "link", "token"])
 def test_in_the_browser(url: str, tmp_path: Path, check: str) -> None:
     """The checks of `page_checks/`, which use the page's own modules and write what they found."""
     page = shown(f"{url}/checks/frame.html#{check}", tmp_path)

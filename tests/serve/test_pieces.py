@@ -13,7 +13,10 @@ from wmtp_ray.data.prompt import encode_text
 from wmtp_ray.models.tokenizer import load_tokenizer
 
 TOKENIZER: PreTrainedTokenizerBase = load_tokenizer(smollm2_directory())
-TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40)
+# This tokenizer has no token for some rare bytes, such as 16; a text of nothing else has a test of its own.
+TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40).filter(
+    lambda text: encode_text(TOKENIZER, [text])[0]
+)
 HARD = "a  b\n\n    é 👩‍👩‍👧 x�y𝔘 \t 中文\x00"
 
 
@@ -32,12 +35,18 @@ def _check(pieces: Pieces) -> None:
 @example(HARD)
 @example("�")
 @example("<|im_end|>")
+@example("a\x16b\x16")
 def test_pieces_of_a_text_are_the_text(text: str) -> None:
     ids = encode_text(TOKENIZER, [text])[0]
     pieces = pieces_of_text(TOKENIZER, text, len(ids))
     assert pieces.text == text
     assert len(pieces.spans) == len(ids)
     _check(pieces)
+
+
+def test_a_text_without_any_token_has_no_pieces() -> None:
+    assert encode_text(TOKENIZER, ["\x16"])[0] == []
+    assert pieces_of_text(TOKENIZER, "\x16", 0) == Pieces("", [], [])
 
 
 @given(TEXTS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,10 +17,12 @@ from torch import Tensor
 from tests.training.runs import FINGERPRINTS, JOBS, assert_same_metrics, objective_of, records, trainer_of
 from tests.training.scenes import Scene, Values, micro_batches
 from wmtp_ray.data.plan import Plan
+from wmtp_ray.errors import InfraError
 from wmtp_ray.training.checkpoint import load_latest
 from wmtp_ray.training.collective import Collective
 from wmtp_ray.training.objective import Metrics
 
+Ask = Callable[[Collective], object]
 Result = tuple[Metrics, Metrics, dict[str, Tensor]]
 """Metrics of a step, of validation, and the summed gradients."""
 
@@ -148,3 +151,21 @@ def test_alone_every_collective_is_the_identity() -> None:
     idle = torch.nn.Parameter(torch.ones(2))
     collective.sum_gradients([idle])
     assert idle.grad is not None and idle.grad.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda group: group.sum(torch.ones(1)),
+        lambda group: group.gather(1),
+        lambda group: group.sum_gradients([torch.ones(1, requires_grad=True)]),
+        lambda group: group.barrier(),
+    ],
+    ids=["sum", "gather", "sum_gradients", "barrier"],
+)
+def test_group_taken_away_is_no_fault_of_the_worker(tmp_path: Path, ask: Ask) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'meeting'}", rank=0, world_size=1)
+    group = Collective()
+    dist.destroy_process_group()
+    with pytest.raises(InfraError, match="another train worker is gone"):
+        ask(group)

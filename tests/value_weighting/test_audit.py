@@ -90,3 +90,11 @@ def test_the_grid_has_every_combination() -> None:
     assert [audit.setting for audit in audits] == settings and len(settings) == 8
     assert audits[-1] == audit_setting(noise[1.0], tokens, Setting(1.0, 1.0, 0.5, 2.0))
     assert audits[0].effective_sample_size < audits[3].effective_sample_size  # narrower clips, higher beta
+
+
+def test_eos_weighs_one_in_the_audit_where_it_does_in_training() -> None:
+    tokens = tokens_of()
+    advantages = np.where(tokens.eos_N, 50.0, np.random.default_rng(0).normal(size=tokens.eos_N.size))
+    free, fixed = (audit_setting(advantages, tokens, SETTING, eos_one=one) for one in (False, True))
+    assert free.eos_weight > 2 and fixed.eos_weight < 1.5
+    assert fixed.effective_sample_size > free.effective_sample_size

@@ -154,6 +154,16 @@ def test_the_class_table_is_the_mean_over_earlier_steps() -> None:
         assert found[cells == cell].unique().tolist() == [pytest.approx(expected.item(), rel=1e-5)]
 
 
+def test_a_random_match_draws_no_weight_of_eos_where_that_is_fixed() -> None:
+    step = lay_out(make_samples([(1, 12)] * 40, 3), [[[i]] for i in range(40)])
+    settings = {"eos_weight": "one", "lam": 0.0}
+    critic, drawn = (weights_of(method(name, **settings), step) for name in ("critic", "random_matched"))
+    of_others = torch.cat([weights[:-1] for weights in critic.values()])
+    for weights in drawn.values():
+        near = (weights[:-1, None] - of_others).abs().min(dim=1).values
+        assert near.max() < 2 * (3.0 - 0.1) / 512
+
+
 @given(st.integers(0, 2**31))
 def test_folds_are_whitened_by_statistics_of_their_own(seed: int) -> None:
     samples = make_samples([(2, 6)] * 6, seed)

@@ -17,6 +17,8 @@ from pydantic import BaseModel, ValidationError
 
 from wmtp_ray.client.base64_arrays import decode_array, encode_array
 from wmtp_ray.client.wire import (
+    PROBLEM,
+    TIMED_OUT,
     CriticIdentity,
     Item,
     ItemScore,
@@ -36,7 +38,8 @@ from wmtp_ray.errors import ConfigError, InfraError, WMTPError
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
-"""Scoring changes nothing, so that any answer of which another try may be better is tried again."""
+"""Scoring changes nothing, so that any answer of which another try may be better is tried again; the service's own 504,
+`TIMED_OUT`, once, since a stall may have been the reason."""
 FIRST_WAIT, LONGEST_WAIT = 0.1, 5.0
 
 
@@ -53,7 +56,7 @@ class ScoreClient:
     try. Waits grow from 0.1 s to 5 s with jitter, and are never shorter than the service's `Retry-After`.
 
     Errors of all methods: `ServiceRefusal` for a request that it cannot score (the message has its reason),
-    `InfraError` when patience ends.
+    `InfraError` when patience ends, `ConfigError` for a `url` or `token` with which no request can be made.
 
     Example: `ScoreClient("http://localhost:8000").score([InstructionItem(instruction="Add.", response="a + b")])`.
     """
@@ -68,16 +71,25 @@ class ScoreClient:
         connections: int = 16,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
+        token = (token or "").strip()
+        if not (token.isascii() and token.isprintable()):
+            raise ConfigError(
+                "the bearer token has characters that no HTTP header may hold (a line break, say); give one line of "
+                "ASCII"
+            )
         self.url = url.rstrip("/")
         self._patience, self._connections = patience, connections
         self._jitter = random.Random()
-        self._http = httpx.Client(
-            base_url=self.url,
-            headers={"Authorization": f"Bearer {token}"} if token else {},
-            timeout=httpx.Timeout(timeout, connect=10.0, pool=None),
-            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
-            transport=transport,
-        )
+        try:
+            self._http = httpx.Client(
+                base_url=self.url,
+                headers={"Authorization": f"Bearer {token}"} if token else {},
+                timeout=httpx.Timeout(timeout, connect=10.0, pool=None),
+                limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+                transport=transport,
+            )
+        except httpx.InvalidURL as error:
+            raise _unaskable(self.url, error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -105,9 +117,10 @@ class ScoreClient:
     ) -> Iterator[ItemScore]:
         """Any number of items, in their order, several requests at a time.
 
-        `ConfigError` for options whose result would depend on how items are cut into requests.
+        `ConfigError` for options whose result would depend on how items are cut into requests; with `normalize` unsaid
+        it might, by the service's own default.
         """
-        if options.statistics == "batch" or options.normalize == "mean_one":
+        if options.statistics == "batch" or options.normalize != "none":
             raise ConfigError(
                 f"statistics {options.statistics!r} and normalize {options.normalize!r}: both must not depend on the "
                 "request; use statistics 'given' or 'ema' and normalize 'none', or score() with all items"
@@ -177,20 +190,25 @@ class ScoreClient:
 
     def _ask(self, method: str, path: str, **request: Any) -> httpx.Response:
         deadline = time.monotonic() + self._patience
-        wait = FIRST_WAIT
+        wait, timed_out = FIRST_WAIT, False
         while True:
             least = 0.0
             try:
                 response = self._http.request(method, path, **request)
+            except (httpx.LocalProtocolError, httpx.UnsupportedProtocol) as error:
+                raise _unaskable(self.url, error) from error
             except httpx.TransportError as error:
                 reason = f"{type(error).__name__}: {error}"
             else:
                 if response.is_success:
                     return response
-                if response.status_code not in RETRIED:
-                    raise _refusal(self.url + path, response)
+                problem = _problem_of(response)
+                late = problem.type == PROBLEM + TIMED_OUT
+                if response.status_code not in RETRIED or (late and timed_out):
+                    raise _refusal(self.url + path, problem)
+                timed_out = timed_out or late
                 least = retry_after(response.headers.get("Retry-After"))
-                reason = f"{response.status_code} {_problem_of(response).detail}"
+                reason = f"{response.status_code} {problem.detail}"
             pause = max(least, 0.0) + self._jitter.uniform(wait / 2, wait)
             if time.monotonic() + pause > deadline:
                 raise InfraError(
@@ -213,6 +231,10 @@ def retry_after(header: str | None) -> float:
         return 0.0
 
 
+def _unaskable(url: str, error: Exception) -> ConfigError:
+    return ConfigError(f"url {url!r} cannot be asked ({error}); give the service's, as http://localhost:8000")
+
+
 def _problem_of(response: httpx.Response) -> ProblemDocument:
     try:
         return ProblemDocument.model_validate_json(response.content)
@@ -225,8 +247,7 @@ def _problem_of(response: httpx.Response) -> ProblemDocument:
         )
 
 
-def _refusal(place: str, response: httpx.Response) -> ServiceRefusal:
-    problem = _problem_of(response)
+def _refusal(place: str, problem: ProblemDocument) -> ServiceRefusal:
     refusal = ServiceRefusal(f"{place} refused ({problem.status}): {problem.detail}")
     refusal.problem = problem
     return refusal

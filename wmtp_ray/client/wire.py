@@ -217,6 +217,11 @@ class ProblemCause(Wire):
     detail: str
 
 
+PROBLEM = "urn:wmtp:problem:"
+TIMED_OUT = "timed-out"
+"""The problem of a request that takes longer than the service lets any take: it would again."""
+
+
 class ProblemDocument(BaseModel):
     """RFC 9457."""
 

@@ -13,7 +13,7 @@ from wmtp_ray.config.prepare import KeptConfig, PrepareJobConfig, SamplesSourceC
 from wmtp_ray.data.records import Problem
 from wmtp_ray.data.sources import all_problems
 from wmtp_ray.data.sources.samples import problems_identity, problems_source
-from wmtp_ray.errors import ConfigError, DataError
+from wmtp_ray.errors import ConfigError
 from wmtp_ray.evaluation.benchmarks import from_problems
 from wmtp_ray.storage.manifest import MANIFEST_NAME, read_manifest
 from wmtp_ray.storage.runs import RunDirectory
@@ -41,7 +41,7 @@ def plan_collection(config: CollectJobConfig) -> Collection:
 
     `DataError` where two have the same id, or none has tests.
     """
-    untested, seen = 0, set[str]()
+    untested = 0
 
     def tested() -> Iterator[Problem]:
         nonlocal untested
@@ -51,9 +51,6 @@ def plan_collection(config: CollectJobConfig) -> Collection:
             if item.tests is None:
                 untested += 1
                 continue
-            if item.problem_id in seen:
-                raise DataError(f"two of the problems are called {item.problem_id!r}; rename one")
-            seen.add(item.problem_id)
             yield item
 
     sampled = from_problems(tested(), SAMPLED).limited(config.problems.limit)

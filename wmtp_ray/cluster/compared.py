@@ -11,7 +11,7 @@ from wmtp_ray.cluster.cells import device_seconds, losses_by_problem
 from wmtp_ray.cluster.matrix import JOB, Cell, Matrix
 from wmtp_ray.config.compare import CompareJobConfig, PassAtKConfig
 from wmtp_ray.config.evaluate import EvaluatedModel, EvaluateJobConfig
-from wmtp_ray.errors import StorageError
+from wmtp_ray.errors import DataError, StorageError
 from wmtp_ray.evaluation.comparison import LOSS, ArmResult, Comparison, compare, tera
 from wmtp_ray.evaluation.estimator import pass_at_k_per_problem
 from wmtp_ray.evaluation.samples import JudgedSample
@@ -19,6 +19,11 @@ from wmtp_ray.storage.runs import commit
 
 DECIDES = "val_loss_head_1"
 """The metric of validation that a learning rate is chosen by: the loss of the next token."""
+MAY_GROW = (
+    *("models", "benchmarks", "decoding.temperature", "decoding.samples_per_problem", "decoding.k"),
+    *("engine.actors_per_model", "judge.actors"),
+)
+"""What the evaluation of a comparison may be asked for besides: samples that are missing are drawn then."""
 
 
 def best_rates(matrix: Matrix, tried: Sequence[Cell]) -> dict[str, float]:
@@ -56,6 +61,7 @@ def evaluation_of(
         decoding=wanted.decoding,
         engine=wanted.engine,
         judge=wanted.judge,
+        resume_allow=MAY_GROW,
     )
 
 
@@ -64,7 +70,7 @@ def gather(
 ) -> Comparison:
     """The comparison of finished cells."""
     config, problems = matrix.comparison, matrix.store.index.row_problem
-    solved = _solved(samples, config.pass_at_k.decoding.k if config.pass_at_k else ())
+    solved_by = solved(samples, config.pass_at_k.decoding.k if config.pass_at_k else ())
     arms = []
     for arm in config.arms:
         own = [cell for cell in cells if cell.arm == arm.name]
@@ -72,7 +78,7 @@ def gather(
         scorers = [(m, part) for m in matrix.read_by(arm) for part in m.parts]
         metrics = {LOSS: np.stack([losses_by_problem(cell, matrix.held_out, problems) for cell in own])} | {
             metric: np.stack([by_model[_model_name(cell)] for cell in own])
-            for metric, by_model in solved.items()
+            for metric, by_model in solved_by.items()
         }
         arms.append(
             ArmResult(
@@ -132,24 +138,33 @@ def held_out_problems(matrix: Matrix) -> int:
     return len(np.unique(matrix.store.index.row_problem[matrix.held_out.columns["row"]]))
 
 
-def _solved(samples: Sequence[JudgedSample], ks: Sequence[int]) -> dict[str, dict[str, np.ndarray]]:
-    """pass@k [problems] by metric and model, problems in the order of their names."""
-    drawn: dict[str, dict[str, dict[str, list[JudgedSample]]]] = defaultdict(
+def solved(samples: Sequence[JudgedSample], ks: Sequence[int]) -> dict[str, dict[str, np.ndarray]]:
+    """pass@k [problems] by metric and model, the same problems for every model, in the order of their names.
+    `DataError` where faults of the sandbox left too few verdicts on one of them."""
+    passed: dict[str, dict[str, dict[str, list[bool]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(list))
     )
     for s in samples:
+        judged = passed[s.benchmark][s.model][s.problem_id]
         if s.status != "sandbox_fault":
-            drawn[s.benchmark][s.model][s.problem_id].append(s)
+            judged.append(s.status == "passed")
+    for benchmark, by_model in passed.items():
+        for model, problems in by_model.items():
+            for problem, judged in problems.items():
+                if len(judged) < max(ks):
+                    raise DataError(
+                        f"{model} has {len(judged)} verdicts on problem {problem} of {benchmark} and pass@{max(ks)} "
+                        "needs as many: the sandbox failed for the others; remove the evaluation's run directory and "
+                        "run the same command on a machine with more room"
+                    )
     return {
         f"pass@{k} ({benchmark})": {
             model: pass_at_k_per_problem(
-                [len(problems[p]) for p in sorted(problems)],
-                [sum(s.status == "passed" for s in problems[p]) for p in sorted(problems)],
-                k,
+                [len(problems[p]) for p in sorted(problems)], [sum(problems[p]) for p in sorted(problems)], k
             )
             for model, problems in by_model.items()
         }
-        for benchmark, by_model in drawn.items()
+        for benchmark, by_model in passed.items()
         for k in ks
     }
 
@@ -166,10 +181,22 @@ def _facts(matrix: Matrix, cells: Sequence[Cell]) -> dict[str, str]:
         "seeds": ", ".join(map(str, config.seeds)),
         "held out": f"{len(held_out.columns['row'])} programs of {held_out_problems(matrix)} problems of split "
         f"{config.held_out.split}",
+        **({"pass@k": _drawn(config.pass_at_k)} if config.pass_at_k else {}),
         "learning rates tried by every arm": ", ".join(f"{rate:g}" for rate in config.rates),
         "cells trained at": ", ".join(commits),
         "compared at": commit(),
     }
+
+
+def _drawn(wanted: PassAtKConfig) -> str:
+    """How the samples were drawn that pass@k is of."""
+    d = wanted.decoding
+    limits = ", ".join(f"{b.name}{f' ({b.limit} problems)' if b.limit else ''}" for b in wanted.benchmarks)
+    return (
+        f"{d.samples_per_problem} samples per problem at temperature {d.temperatures[0]:g}, top-p {d.top_p:g}, at most "
+        f"{d.max_tokens} tokens, of {limits}"
+        + (", tuned on these very problems" if d.tuned_on_reported_split else "")
+    )
 
 
 def _model_name(cell: Cell) -> str:

@@ -31,6 +31,8 @@ from wmtp_ray.storage.timeline import Span
 
 JUDGED_AHEAD = 64
 """Programs that may wait for a verdict before completions are left waiting."""
+VERIFIER_RETRIES = 3
+"""How often a program goes to a verifier again that died over it."""
 VERIFYING_SPAN_SECONDS = 10.0
 """Verdicts are put into the timeline together, for about so long."""
 
@@ -116,7 +118,7 @@ class _Evaluation:
         )
         self._verifiers: list[Any] = [
             ray.remote(VerifierActor)
-            .options(num_cpus=judge.cpus_per_actor, max_restarts=-1, max_task_retries=3)
+            .options(num_cpus=judge.cpus_per_actor, max_restarts=-1, max_task_retries=VERIFIER_RETRIES)
             .remote(limits, judge.fault_retries, judge.isolation)
             for _ in range(judge.actors)
         ]
@@ -231,7 +233,14 @@ class _Evaluation:
 
     def _record(self, reference: ray.ObjectRef) -> None:
         draw, completion = self._judging.pop(reference)
-        verdict: Verdict = answer(reference)
+        try:
+            verdict: Verdict = answer(reference)
+        except RayActorError as error:
+            raise InfraError(
+                f"the verifier died {VERIFIER_RETRIES + 1} times over sample {completion.sample} of problem "
+                f"{completion.problem_id} of {completion.benchmark} ({str(error).strip().splitlines()[-1]}); what was "
+                "judged is kept: see the log of its actor and run the same command again"
+            ) from error
         self._verified(verdict.seconds)
         sample = JudgedSample(
             model=draw.model,

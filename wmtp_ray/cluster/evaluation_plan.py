@@ -118,14 +118,13 @@ def require_same_models(run: RunDirectory, plan: SamplePlan) -> None:
     """A resumed job goes on with the models it was begun with; `ConfigError` names the one that changed."""
     path = run.path / MODELS_FILE
     now = {model.name: model.fingerprint for model in plan.models}
-    if path.exists():
-        before = json.loads(path.read_text())
-        changed = [name for name, fingerprint in now.items() if before.get(name) != fingerprint]
-        if changed:
-            raise ConfigError(
-                f"{run.path} was begun with other weights of {changed[0]}; use --fresh or another name"
-            )
-    run.write(MODELS_FILE, json.dumps(now, indent=1))
+    before = json.loads(path.read_text()) if path.exists() else {}
+    changed = [name for name, fingerprint in now.items() if before.get(name, fingerprint) != fingerprint]
+    if changed:
+        raise ConfigError(
+            f"{run.path} was begun with other weights of {changed[0]}; use --fresh or another name"
+        )
+    run.write(MODELS_FILE, json.dumps(before | now, indent=1))
 
 
 def logical_cpus(config: VerifiedSamplesConfig) -> float:

@@ -15,7 +15,8 @@ from wmtp_ray.config.compare import FrozenModelConfig
 from wmtp_ray.config.critic import fold_runs
 from wmtp_ray.config.load import load_config, validate
 from wmtp_ray.data.plan import Plan
-from wmtp_ray.errors import ConfigError, StorageError
+from wmtp_ray.data.store import SolutionStore
+from wmtp_ray.errors import ConfigError, DataError, StorageError
 from wmtp_ray.storage.runs import RunDirectory, run_path
 
 Kind = Literal["critic", "ref_tuning"]
@@ -42,6 +43,18 @@ class FrozenModel:
     def finished(self) -> bool:
         """Whether nothing is left to train."""
         return all(self.directory(part).result is not None for part in self.parts)
+
+    def check_stores(self) -> None:
+        """`DataError` where one of its runs was trained on other contents than its store has now: problems that are
+        held out today may be among them."""
+        for part in self.parts:
+            run = self.directory(part)
+            try:
+                self.plan(part).check_store(SolutionStore.named(part.storage.root, part.data.store))
+            except DataError as error:
+                raise DataError(
+                    f"{run.path} was trained before its store was prepared anew ({error}); train it again with --fresh"
+                ) from None
 
     def plan(self, part: CriticJobConfig | PolicyJobConfig) -> Plan:
         """What one of its runs was, or will be, trained on."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,20 +111,22 @@ def run_training_job(
     result = _result(run, config, planned, seconds)
     if asked:
         result["critic_forwards"] = asked.stored_batches
+    _write_diagnostics(run, config, planned.store, backbone)
+    run.write(REPORT, training_report(replace(training_run(run), result=result)))
     run.finish(result)
     _print_result(result)
-    _write_report(run, config, planned.store, backbone)
+    console.print(f"  report: {run.path / REPORT}")
 
 
-def _write_report(run: RunDirectory, config: TrainingJobConfig, store: SolutionStore, backbone: Path) -> None:
-    """`report.html`, and for a critic what its held-out pairs say of it."""
+def _write_diagnostics(
+    run: RunDirectory, config: TrainingJobConfig, store: SolutionStore, backbone: Path
+) -> None:
+    """What a critic's held-out pairs say of it."""
     step, pairs = read_held_out_pairs(run.path)
     if pairs:
         ranking = not isinstance(getattr(config, "objective", None), LambdaReturnConfig)
         found = diagnose(step, pairs, store, load_tokenizer(backbone), ranking)
         run.write(DIAGNOSTICS, found.to_json())
-    run.write(REPORT, training_report(training_run(run)))
-    console.print(f"  report: {run.path / REPORT}")
 
 
 def _require_tokenizer(backbone: Path, store: SolutionStore) -> None:

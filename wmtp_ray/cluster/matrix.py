@@ -83,6 +83,23 @@ class Matrix:
         used = [m for arm in self.comparison.arms for m in self.read_by(arm)]
         return [model for i, model in enumerate(used) if model not in used[:i]]
 
+    def check_held_out(self) -> None:
+        """`ConfigError` where a critic or reference model trains on problems that the arms are compared on."""
+        row_problem = self.store.index.row_problem
+        held_out = np.unique(row_problem[self.held_out.columns["row"]])
+        for model in self.frozen:
+            for part in model.parts:
+                plan = model.plan(part)
+                if plan.facts["store"] != self.store.fingerprint:
+                    continue
+                met = np.intersect1d(row_problem[plan.columns["row"]], held_out)
+                if met.size:
+                    raise ConfigError(
+                        f"{model.kind}-{part.name} trains on {met.size} of the {held_out.size} problems of held_out "
+                        f"(split {self.comparison.held_out.split}); train it on another split than the arms are "
+                        "compared on"
+                    )
+
     def tried(self) -> list[Cell]:
         """The cells that decide on learning rates, none where there is one rate."""
         rates, seed = self.comparison.rates, self.comparison.seeds[0]
@@ -176,7 +193,15 @@ class Matrix:
             whole = replace(size, layers=size.layers + extra_heads(config.model))
             scoring += float(forward_flops(whole, TokenWork.of(plan, heads)))
         policy = float(training_flops(size, config.model, TokenWork.of(plan, heads))) if size else math.nan
-        return CellCost(policy, training, scoring, plan.num_steps, plan.useful_tokens, len(rows))
+        return CellCost(
+            policy=policy,
+            scorer_training=training,
+            scoring=scoring,
+            steps=plan.num_steps,
+            tokens=plan.useful_tokens,
+            passes=len(plan.columns["row"]) / len(np.unique(plan.columns["row"])),
+            labelled=len(rows),
+        )
 
     def _training_of(self, model: FrozenModel) -> _Training:
         key = (model.kind, model.run)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from wmtp_ray.cluster.scoring import ScorerUse
 from wmtp_ray.config import PolicyJobConfig
@@ -154,7 +154,9 @@ def cache_file(root: Path, pool: ScorePoolConfig) -> Path:
 
 @torch.no_grad()
 def _token_weights(
-    objective: WeightedMTPObjective, tokenizer: PreTrainedTokenizerBase, held_out: Iterator[MicroBatch]
+    objective: WeightedMTPObjective,
+    tokenizer: transformers.PreTrainedTokenizerBase,
+    held_out: Iterator[MicroBatch],
 ) -> dict[str, Any]:
     """Response tokens of the first held-out samples with value, advantage and weight; and the weight of many by class
     and place. Empty for a method whose weights do not come from values."""

@@ -120,6 +120,7 @@ class PoolSizer:
             if not leaving and len(self._taking) < self._most and self._group.has_room():
                 ray.get(self._group.add().ready.remote())
                 self._taking = list(self._group.names)
+                self._last_wait = time.monotonic()  # the quiet is that of the larger pool
                 logger.warning("workers wait for scores: %s critics score now", len(self._taking))
         elif now - self._last_wait > QUIET_SECONDS and len(self._taking) > self._least:
             self._taking.pop()

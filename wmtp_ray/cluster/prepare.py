@@ -18,20 +18,20 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import ray
+import transformers
 from filelock import FileLock, Timeout
 from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 from rich.console import Console
-from transformers import PreTrainedTokenizerBase
 
 from actors.answers import own_errors
-from wmtp_ray.cluster.stream import configure_streams
+from wmtp_ray.cluster.stream import configure_streams, fetched
 from wmtp_ray.config.prepare import PrepareJobConfig
 from wmtp_ray.data.counts import StoreCounts
 from wmtp_ray.data.parts import Parts
@@ -87,18 +87,13 @@ def _block(number: int, items: list[bytes]) -> pa.Table:
     return pa.table({"partition": partition, "item": pa.array(items, pa.large_binary())})
 
 
-@lru_cache(maxsize=1)
-def _tokenizer(directory: Path) -> PreTrainedTokenizerBase:
-    return load_tokenizer(directory)
-
-
-def _prepare_block(block: pa.Table, tokenizer: Path, rules: Rules) -> pa.Table:
+def _prepare_block(block: pa.Table, tokenizer: ray.ObjectRef, rules: Rules) -> pa.Table:
     """Problems become prepared problems; rejects pass. Beside them what the driver needs without reading them."""
     items, kinships, rows = [], [], []
     for pickled in block["item"].to_pylist():
         item = pickle.loads(pickled)
         if isinstance(item, Problem):
-            prepared = prepare_problem(item, _tokenizer(tokenizer), rules)
+            prepared = prepare_problem(item, fetched(tokenizer), rules)
             items.append(pickle.dumps(prepared))
             kinships.append(pickle.dumps(prepared.kinship))
             rows.append(prepared.rows_in)
@@ -116,14 +111,15 @@ def prepare_store(config: PrepareJobConfig, source: Source, tokenizer: Path, pat
     `tokenizer` is a resolved model directory. Raises the `WMTPError` that a task met; what was prepared until then is
     kept beside `path` for the next time, and is no store.
     """
-    recipe, fingerprint = recipe_of(config), tokenizer_fingerprint(load_tokenizer(tokenizer))
+    loaded = load_tokenizer(tokenizer)
+    recipe, fingerprint = recipe_of(config), tokenizer_fingerprint(loaded)
     partitions = source.partitions()
     with _alone(path), StoreWriter(path) as writer:
         parts = Parts(parts_directory(path), resume_key(config, fingerprint), len(partitions))
         missing = parts.missing()
         if missing:
             todo = [(number, partitions[number]) for number in missing]
-            _prepare_parts(config, source, todo, len(partitions), tokenizer, parts)
+            _prepare_parts(config, source, todo, len(partitions), loaded, parts)
         held_out = config.held_out
         placements = place(
             list(parts.kinships()), config.near_duplicate, held_out.valid_share, held_out.test_share
@@ -169,7 +165,7 @@ def _prepare_parts(
     source: Source,
     todo: list[tuple[int, Any]],
     total: int,
-    tokenizer: Path,
+    tokenizer: transformers.PreTrainedTokenizerBase,
     parts: Parts,
 ) -> None:
     """Prepare the partitions `todo`, by number, into `parts`."""
@@ -181,7 +177,7 @@ def _prepare_parts(
             num_cpus=config.cluster.cpus_per_read,
             override_num_blocks=len(todo),
         ).map_batches(
-            partial(_prepare_block, tokenizer=tokenizer, rules=rules_of(config)),
+            partial(_prepare_block, tokenizer=ray.put(tokenizer), rules=rules_of(config)),
             batch_size=None,
             batch_format="pyarrow",
             num_cpus=config.cluster.cpus_per_tokenize,

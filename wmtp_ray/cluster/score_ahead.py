@@ -186,7 +186,7 @@ class _Group:
                     self._take(names)
             load = WorkerLoad(waited, dict(self.pending), tuple(self._actors))
             self._answer = self._board.report.remote(*self._place, load)
-        except RayError:  # nothing depends on the board: go on with the actors that are known
+        except (RayError, ValueError):  # no board, or no actor of a new name: go on with those that are known
             self._answer = None
 
     def _take(self, names: Sequence[str]) -> None:

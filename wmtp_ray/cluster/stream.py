@@ -8,15 +8,15 @@ equalised between workers and a restart simply builds the rest of the stream ane
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
 from pathlib import Path
 
 import pyarrow as pa
 import ray
+import transformers
 from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
-from transformers import PreTrainedTokenizerBase
 
 from actors.answers import own_errors
 from wmtp_ray.config.run import ClusterConfig
@@ -28,6 +28,8 @@ from wmtp_ray.models.tokenizer import load_tokenizer
 
 Share = tuple[int, list[tuple[int, PlannedMicroBatch]]]
 """A step and one rank's micro-batches of it, by number."""
+GetTokenizer = Callable[[], transformers.PreTrainedTokenizerBase]
+"""Gives a task the tokenizer."""
 
 
 def shares_of(plan: Plan, first_step: int, rank: int, world_size: int) -> list[Share]:
@@ -48,7 +50,9 @@ def shares_of(plan: Plan, first_step: int, rank: int, world_size: int) -> list[S
 class ShareSource(Datasource):
     """Reads one rank's shares, `steps_per_read` to a task."""
 
-    def __init__(self, shares: list[Share], store: Path, tokenizer: Path, steps_per_read: int) -> None:
+    def __init__(
+        self, shares: list[Share], store: Path, tokenizer: GetTokenizer, steps_per_read: int
+    ) -> None:
         self._groups = [shares[i : i + steps_per_read] for i in range(0, len(shares), steps_per_read)]
         self._store, self._tokenizer = store, tokenizer
 
@@ -74,14 +78,22 @@ class ShareSource(Datasource):
 
 
 @lru_cache(maxsize=2)
-def _opened(store: Path, tokenizer: Path) -> tuple[SolutionStore, PreTrainedTokenizerBase]:
-    return SolutionStore.open(store, check="sizes"), load_tokenizer(
-        tokenizer
-    )  # the driver checked the hashes
+def fetched(tokenizer: ray.ObjectRef) -> transformers.PreTrainedTokenizerBase:
+    """The tokenizer behind the reference, once in a process.
+
+    Tasks get it pickled: to find the class of one in a directory, transformers imports all that models generate with,
+    which takes longer than many a task.
+    """
+    return ray.get(tokenizer)
 
 
-def _read(group: list[Share], store_path: Path, tokenizer_path: Path) -> pa.Table:
-    store, tokenizer = _opened(store_path, tokenizer_path)
+@lru_cache(maxsize=2)
+def _opened(store: Path) -> SolutionStore:
+    return SolutionStore.open(store, check="sizes")  # the driver checked the hashes
+
+
+def _read(group: list[Share], store_path: Path, get_tokenizer: GetTokenizer) -> pa.Table:
+    store, tokenizer = _opened(store_path), get_tokenizer()
     shares = [
         [(number, planned, load_micro_batch(store, tokenizer, planned)) for number, planned in micro_batches]
         for _, micro_batches in group
@@ -95,7 +107,7 @@ class PlanStream:
     def __init__(
         self, store: Path, tokenizer: Path, rank: int, world_size: int, cluster: ClusterConfig
     ) -> None:
-        self._store, self._tokenizer = store, tokenizer
+        self._store, self._tokenizer = store, partial(fetched, ray.put(load_tokenizer(tokenizer)))
         self._rank, self._world_size = rank, world_size
         self._cluster = cluster
 

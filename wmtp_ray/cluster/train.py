@@ -10,21 +10,20 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from types import FrameType
-from typing import Any
 
+from ray import cloudpickle
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
-from ray.train.v2.api.callback import UserCallback
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from actors.cache import CacheCounts
 from wmtp_ray import errors
+from wmtp_ray.cluster.controlled import Deaths, train_loop
 from wmtp_ray.cluster.elastic import Growth, await_room, worker_resources
 from wmtp_ray.cluster.progress import Progress
 from wmtp_ray.cluster.scoring import ScorePool, ScorerUse
-from wmtp_ray.cluster.worker import WorkerSpec, train_worker
+from wmtp_ray.cluster.worker import WorkerSpec
 from wmtp_ray.config.run import ClusterConfig
 from wmtp_ray.storage.runs import RunDirectory
 from wmtp_ray.training.checkpoint import newest_state
@@ -146,8 +145,8 @@ def _written(run: RunDirectory) -> int:
 def _trainer(spec: WorkerSpec, run: RunDirectory, workers: int, failures: FailureConfig) -> TorchTrainer:
     cluster = spec.cluster
     return TorchTrainer(
-        _loop,
-        train_loop_config={"spec": spec},
+        train_loop,
+        train_loop_config={"spec": cloudpickle.dumps(spec)},
         # Statistics are reduced on the CPU, gradients where they are.
         torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if cluster.gpus_per_worker else "gloo"),
         scaling_config=ScalingConfig(
@@ -164,24 +163,6 @@ def _trainer(spec: WorkerSpec, run: RunDirectory, workers: int, failures: Failur
     )
 
 
-class Deaths(UserCallback):
-    """Says in one line which worker died, and what is done about it. Runs in Ray Train's controller."""
-
-    def __init__(self, run: Path) -> None:
-        self._run = run
-
-    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        run = RunDirectory(self._run)
-        if run.failure is not None:  # not a death, and told by the driver
-            return
-        for rank, error in sorted(worker_exceptions.items()):
-            reason = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
-            run.notice(
-                f"train worker {rank} is gone ({type(error).__name__}: {reason.strip()[:200]}); all workers start "
-                "again from the newest checkpoint, at most cluster.max_failures times"
-            )
-
-
 def _raise_recorded(run: RunDirectory) -> None:
     failure = run.failure
     if failure is None:
@@ -194,7 +175,3 @@ def _raise_recorded(run: RunDirectory) -> None:
 
 def _last_line(error: TrainingFailedError) -> str:
     return str(error).strip().splitlines()[-1]
-
-
-def _loop(config: dict[str, Any]) -> None:
-    train_worker(config["spec"])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from wmtp_ray.config.critic import CriticObjectiveConfig
 from wmtp_ray.config.data import DataConfig, PlanConfig
 from wmtp_ray.config.model import PolicyConfig
-from wmtp_ray.config.run import ClusterConfig
+from wmtp_ray.config.run import CheckpointConfig, ClusterConfig
 from wmtp_ray.config.weighting import (
     CriticPoolConfig,
     CriticWeighting,
@@ -22,6 +23,15 @@ def held_out(data: DataConfig) -> None:
     if data.sampling.split == data.validation.split:
         raise ValueError(
             f"data.validation.split and data.sampling.split are both {data.sampling.split}; validate on valid or test"
+        )
+
+
+def random_labels_choose_nothing(objective: CriticObjectiveConfig, checkpoint: CheckpointConfig) -> None:
+    """A critic of random labels is not chosen by true ones."""
+    if objective.shuffle_labels and checkpoint.export == "best":
+        raise ValueError(
+            "objective.shuffle_labels = true with checkpoint.export = best would choose the step that happens to rank "
+            "the true labels best; set checkpoint.export=last, for the critic that it is compared with too"
         )
 
 

@@ -10,19 +10,11 @@ from typing import Annotated, Any, Self
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from wmtp_ray.config.base import Section
-from wmtp_ray.config.data import DataConfig, SamplingConfig
+from wmtp_ray.config.data import SamplingConfig
 from wmtp_ray.config.evaluate import BenchmarkConfig, DecodingConfig, EngineConfig, JudgeConfig
-from wmtp_ray.config.jobs import JobConfig, PolicyJobConfig
+from wmtp_ray.config.jobs import JobConfig, PolicyJobConfig, TrainingSections
 from wmtp_ray.config.load import changed, validate
 from wmtp_ray.config.model import PolicyConfig
-from wmtp_ray.config.run import (
-    CheckpointConfig,
-    ClusterConfig,
-    OptimizerConfig,
-    ScheduleConfig,
-    TrackingConfig,
-    ValidationConfig,
-)
 from wmtp_ray.config.weighting import RECIPES, ControlWeighting, LossConfig, ScorePoolConfig
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -82,18 +74,11 @@ class ArmConfig(Section):
     """Train for as many more steps as cost what that arm costs in all, its critic and its scoring included."""
 
 
-class SharedPolicyConfig(Section):
+class SharedPolicyConfig(TrainingSections):
     """What all arms share: the sections of a policy's job, without weighting and scorers."""
 
-    data: DataConfig
     model: PolicyConfig
     loss: LossConfig = LossConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
-    schedule: ScheduleConfig = ScheduleConfig()
-    checkpoint: CheckpointConfig = CheckpointConfig()
-    validation: ValidationConfig = ValidationConfig()
-    tracking: TrackingConfig = TrackingConfig()
-    cluster: ClusterConfig = ClusterConfig()
 
     @model_validator(mode="after")
     def _last(self) -> Self:
@@ -145,8 +130,11 @@ class CompareJobConfig(JobConfig):
     """null = the loss on held-out problems only."""
     concurrent: PositiveInt | None = None
     """Cells at a time at most; null = as many as the cluster has room for."""
-    resume_allow: tuple[str, ...] = ("concurrent", "pass_at_k")
-    """Keys that may differ from the configuration that the comparison was begun with."""
+    resume_allow: tuple[str, ...] = (
+        *("concurrent", "pass_at_k", "seeds", "arms", "contrasts", "critics", "references"),
+    )
+    """Keys that may differ from the configuration that the comparison was begun with: more cells, and what is said of
+    them. The primary contrast is not among them, and a finished cell must still be what it was."""
 
     @model_validator(mode="after")
     def _sound(self) -> Self:

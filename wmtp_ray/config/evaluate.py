@@ -12,6 +12,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from wmtp_ray.config.base import Section
 from wmtp_ray.config.jobs import JobConfig
+from wmtp_ray.config.model import AutoDType
 from wmtp_ray.config.prepare import SourceConfig, Split
 from wmtp_ray.config.weighting import CriticPoolConfig
 
@@ -146,7 +147,10 @@ class DecodingConfig(DrawingConfig):
 class EngineConfig(Section):
     """The vLLM engines and the actors that hold them."""
 
-    dtype: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
+    dtype: Annotated[Literal["float32", "bfloat16", "float16", "auto"], AutoDType] = Field(
+        default="auto", validate_default=True
+    )
+    """As `model.dtype` of a training job."""
     actors_per_model: PositiveInt = 1
     cpus_per_actor: PositiveFloat = 1.0
     gpus_per_actor: NonNegativeFloat = 0.0

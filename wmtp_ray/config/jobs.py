@@ -38,10 +38,9 @@ class JobConfig(Section):
     storage: StorageConfig = StorageConfig()
 
 
-class TrainingJobConfig(JobConfig):
-    """What every training job says."""
+class TrainingSections(Section):
+    """The sections that every training job has."""
 
-    seed: NonNegativeInt = 0
     data: DataConfig
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
@@ -49,6 +48,12 @@ class TrainingJobConfig(JobConfig):
     validation: ValidationConfig = ValidationConfig()
     tracking: TrackingConfig = TrackingConfig()
     cluster: ClusterConfig = ClusterConfig()
+
+
+class TrainingJobConfig(TrainingSections, JobConfig):
+    """What every training job says."""
+
+    seed: NonNegativeInt = 0
     resume: Path | None = None
     """Absolute path of another run's directory, whose newest checkpoint this run begins with."""
     resume_allow: tuple[str, ...] = ()
@@ -75,6 +80,7 @@ class CriticJobConfig(TrainingJobConfig):
     @model_validator(mode="after")
     def _pairs(self) -> Self:
         checks.paired(self.data, wanted=True)
+        checks.random_labels_choose_nothing(self.objective, self.checkpoint)
         return self
 
     def by_fold(self) -> list[CriticJobConfig]:

@@ -11,7 +11,7 @@ import copy
 import difflib
 import types
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,9 +39,8 @@ def load_config(model: type[ConfigT], path: str | Path, overrides: Iterable[str]
         raise ConfigError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds {type(content).__name__}, not a mapping of sections")
-    for override in overrides:
-        _apply_override(content, override)
-    return validate(model, content, str(path))
+    keys = [_apply_override(content, override) for override in overrides]
+    return validate(model, content, str(path), keys)
 
 
 def validate_overrides(model: type[ConfigT], overrides: Iterable[str]) -> ConfigT:
@@ -60,16 +59,33 @@ def changed(content: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]
     return copied
 
 
-def validate(model: type[ConfigT], content: dict[str, Any], place: str) -> ConfigT:
-    """`content` as a `model`; `ConfigError` with one clause per problem, `place` first."""
+def validate(
+    model: type[ConfigT], content: dict[str, Any], place: str, overridden: Collection[str] = ()
+) -> ConfigT:
+    """`content` as a `model`; `ConfigError` with one clause per problem, `place` first. A problem with an `overridden`
+    key or section says that the command line changed it."""
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        problems = "; ".join(_describe(model, problem) for problem in error.errors())
-        raise ConfigError(f"{place}: {problems}") from None
+        problems = [(_describe(model, problem), _key(model, problem["loc"])) for problem in error.errors()]
+        clauses = [
+            f"{text} (changed on the command line)" if _touches(key, overridden) else text
+            for text, key in problems
+        ]
+        raise ConfigError(f"{place}: {'; '.join(clauses)}") from None
 
 
-def _apply_override(content: dict[str, Any], override: str) -> None:
+def _key(model: type[BaseModel], location: Sequence[int | str]) -> str:
+    return ".".join(_place(model, location)[0])
+
+
+def _touches(key: str, others: Collection[str]) -> bool:
+    """Whether one of them is the key, lies in it, or holds it."""
+    return any(f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.") for other in others)
+
+
+def _apply_override(content: dict[str, Any], override: str) -> str:
+    """Returns the dotted key."""
     key, separator, text = override.partition("=")
     if not separator or not key.strip():
         raise ConfigError(f"override {override!r} is not of the form key.sub=value")
@@ -87,6 +103,7 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
             raise ConfigError(f"override {override!r}: {parent} is {child!r}, not a section")
         target = child
     target[last] = value
+    return key.strip()
 
 
 class _StrictLoader(yaml.SafeLoader):

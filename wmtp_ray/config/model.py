@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
+import functools
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 
 from wmtp_ray.config.base import Section
+
+BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16", "svebf16"}
+"""What Linux calls the instructions, on x86 and on ARM."""
+
+
+@functools.cache
+def computes_in_bfloat16() -> bool:
+    """Whether this machine has a GPU or a CPU with instructions for it; emulated, it is slower than float32."""
+    import torch  # takes seconds, and few configurations ask
+
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return not BFLOAT16_FLAGS.isdisjoint(Path("/proc/cpuinfo").read_text().split())
+
+
+def _what_this_machine_is_fast_in(dtype: str) -> str:
+    if dtype != "auto":
+        return dtype
+    return "bfloat16" if computes_in_bfloat16() else "float32"
+
+
+AutoDType = AfterValidator(_what_this_machine_is_fast_in)
+"""Lets a dtype be `auto`: bfloat16 where the machine that starts the job has instructions for it, else float32. A run
+records which it was."""
+DTypeName = Annotated[Literal["float32", "bfloat16", "auto"], AutoDType]
 
 ALL_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -27,7 +54,8 @@ class BackboneConfig(Section):
 
     name: str
     """`smollm2-135m` (embedded), a hub id, a local directory, or a GGUF file."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: DTypeName = "float32"
+    """`float32`, `bfloat16`, or `auto`: what the machine on which the job starts is faster in."""
     lora: LoRAConfig | None = LoRAConfig()
     """null = full finetuning."""
     gradient_checkpointing: bool = False

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from wmtp_ray.config.base import Section
+from wmtp_ray.config.model import DTypeName
 from wmtp_ray.config.run import StorageConfig
 from wmtp_ray.config.weighting import CriticWeighting
+
+DRAIN_SECONDS = 50.0
+"""How long a replica that is to end goes on answering. `serve.delete` waits no longer than 60 s for it."""
 
 
 class ServedCriticConfig(Section):
@@ -21,8 +25,8 @@ class ServedCriticConfig(Section):
     """Absolute directory of an exported critic; with `run: null`."""
     version: str | None = None
     """What answers call this critic; null = the first 12 digits of its fingerprint."""
-    dtype: Literal["float32", "bfloat16"] | None = None
-    """Compute dtype; null = the one that it was trained in."""
+    dtype: DTypeName | None = None
+    """Compute dtype, or `auto`; null = the one that it was trained in."""
     threads: PositiveInt = 1
     """Torch threads of a replica."""
     statistics_run: str | None = None
@@ -48,8 +52,8 @@ class ServeLimitsConfig(Section):
     """Time that a new request may have to wait for the model, as estimated from its present speed (503)."""
     body_seconds: PositiveFloat = 10.0
     """Time for a body to arrive (408)."""
-    request_seconds: PositiveFloat = 60.0
-    """Time for an answer (503)."""
+    request_seconds: Annotated[float, Field(gt=0, le=DRAIN_SECONDS - 5)] = DRAIN_SECONDS - 5
+    """Time for an answer, its body's arrival included (504): a replica that is to end still answers all it accepted."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -83,8 +87,9 @@ class ServeConfig(Section):
     tokens: BearerConfig = BearerConfig()
     public_host: tuple[str, ...] = ()
     """Names under which clients reach a service without tokens, beside this machine's own (a tunnel's, say)."""
-    forward_seconds: PositiveFloat = 120.0
-    """A forward pass that takes longer makes its replica unhealthy, and Serve replaces it."""
+    forward_seconds: PositiveFloat = 40.0
+    """A forward pass that takes longer makes its replica unhealthy, and Serve replaces it; less than `request_seconds`,
+    so that its clients ask again."""
 
     @model_validator(mode="after")
     def _one_critic(self) -> Self:

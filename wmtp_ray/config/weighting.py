@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from wmtp_ray.config.base import Section
+from wmtp_ray.config.model import DTypeName
 from wmtp_ray.config.run import Fraction
 
 CriticObjectiveKind = Literal["ranking", "lambda_return"]
@@ -175,4 +176,5 @@ class CriticPoolConfig(ScorePoolConfig):
 class ReferencePoolConfig(ScorePoolConfig):
     """The frozen reference model of Rho-1; `run` is one of `jobs/ref_tuning.py`."""
 
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: DTypeName = "float32"
+    """As `model.dtype`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,11 +49,20 @@ class Task:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Named tasks. `total` is their number before any limit, so that a table can say what it leaves out."""
+    """Named tasks, each id once. `total` is their number before any limit, so that a table can say what it leaves
+    out."""
 
     name: str
     tasks: tuple[Task, ...]
     total: int
+
+    def __post_init__(self) -> None:
+        for problem_id, times in Counter(task.problem_id for task in self.tasks).items():
+            if times > 1:
+                raise DataError(
+                    f"problem {problem_id} is {times} times in {self.name}, so its samples could not be told apart; "
+                    "give the others ids of their own"
+                )
 
     def limited(self, limit: int | None) -> Benchmark:
         """`limit` tasks spread evenly over all, None = all: benchmarks are often ordered, and the first are no sample.

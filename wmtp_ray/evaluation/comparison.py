@@ -27,6 +27,8 @@ class CellCost:
     scoring: float
     steps: int
     tokens: int
+    passes: float
+    """How often it meets one of its programs, on average."""
     labelled: int
     """Programs whose label was used, by it or by its critic or reference model."""
 
@@ -89,14 +91,14 @@ def compare(
     other metrics, which decide nothing, corrected among themselves."""
     by_name = {arm.name: arm for arm in arms}
 
-    def between(pair: tuple[str, str], metric: str) -> Contrast:
+    def between(pair: tuple[str, str], metric: str, family: int = 1) -> Contrast:
         treated, reference = (by_name[name].metrics[metric] for name in pair)
-        return contrast(*pair, treated, reference)
+        return contrast(*pair, treated, reference, family=family)
 
+    metrics = [metric for metric in arms[0].metrics if metric != LOSS]
+    pairs = (primary, *secondary)
     others = {
-        metric: [between(pair, metric) for pair in (primary, *secondary)]
-        for metric in arms[0].metrics
-        if metric != LOSS
+        metric: [between(pair, metric, len(metrics) * len(pairs)) for pair in pairs] for metric in metrics
     }
     corrected = iter(_corrected([c for contrasts in others.values() for c in contrasts]))
     return Comparison(
@@ -104,7 +106,7 @@ def compare(
         seeds=tuple(seeds),
         arms=tuple(arms),
         primary=between(primary, LOSS),
-        secondary=tuple(_corrected([between(pair, LOSS) for pair in secondary])),
+        secondary=tuple(_corrected([between(pair, LOSS, len(secondary)) for pair in secondary])),
         others={metric: tuple(next(corrected) for _ in contrasts) for metric, contrasts in others.items()},
         facts=facts,
     )
@@ -123,7 +125,9 @@ def said(c: Contrast, metric: str) -> str:
     missed = f"A true difference below {c.detectable:.4f} would be missed more often than once in five times."
     match c.judgement:
         case "too few seeds":
-            return f"{numbers} No difference is claimed with fewer than {SEEDS_TO_JUDGE} seeds. {missed}"
+            return (
+                f"{numbers} No difference is claimed with fewer than {SEEDS_TO_JUDGE} seeds, however large."
+            )
         case "no difference found":
             return f"{numbers} No difference found, which is a result. {missed}"
         case "differs":
@@ -200,9 +204,8 @@ def to_csv(comparison: Comparison) -> str:
         for c in contrasts:
             e = c.estimate
             numbers = (e.mean, e.low, e.high, c.p_value, c.adjusted_p, c.detectable)
-            writer.writerow(
-                (c.treated, c.reference, metric, "all", *(f"{n:.8g}" for n in numbers), *[""] * 5)
-            )
+            shown = ("" if math.isnan(n) else f"{n:.8g}" for n in numbers)
+            writer.writerow((c.treated, c.reference, metric, "all", *shown, *[""] * 5))
     return text.getvalue()
 
 
@@ -247,6 +250,7 @@ def _costs(comparison: Comparison) -> Listing:
                 arm.name,
                 f"{arm.costs[0].steps:,}",
                 f"{np.mean([c.tokens for c in arm.costs]):,.0f}",
+                f"{np.mean([c.passes for c in arm.costs]):.1f}",
                 *(tera(flops) for flops in (*parts, sum(parts), arm.search_flops)),
                 f"{arm.device_seconds:,.0f}",
                 f"{np.mean([c.labelled for c in arm.costs]):,.0f}",
@@ -255,14 +259,25 @@ def _costs(comparison: Comparison) -> Listing:
     return Listing(
         "What one policy of each arm took",
         (
-            *("arm", "steps", "tokens", "TFLOP policy", "critic's training", "scoring", "in all", "search"),
+            *(
+                "arm",
+                "steps",
+                "tokens",
+                "passes",
+                "TFLOP policy",
+                "critic's training",
+                "scoring",
+                "in all",
+                "search",
+            ),
             *("device seconds", "labelled programs"),
         ),
         tuple(rows),
-        "Means over seeds. Operations are counted from shapes and tokens, a critic's or reference model's training and "
-        "its scoring of each program once as if for this policy alone. search: learning rates that were not taken. "
-        "device seconds: as measured, of optimizer steps on all train workers and of scoring; what an earlier cell had "
-        "left in the score cache cost the later ones nothing.",
+        "Means over seeds. passes: how often a policy meets one of its programs. Operations are counted from shapes "
+        "and tokens, a critic's or reference model's training and its scoring of each program once as if for this "
+        "policy alone. search: learning rates that were not taken. device seconds: as measured, of optimizer steps on "
+        "all train workers and of scoring; what an earlier cell had left in the score cache cost the later ones "
+        "nothing.",
     )
 
 
@@ -278,7 +293,7 @@ def _contrasts(title: str, contrasts: Sequence[Contrast], primary: Contrast | No
                 " ".join(f"{value:+.4f}" for value in c.by_seed),
                 _p(c.p_value),
                 "" if c is primary else _p(c.adjusted_p),
-                "" if c.indistinct else f"{c.detectable:.4f}",
+                "" if c.indistinct or math.isnan(c.detectable) else f"{c.detectable:.4f}",
                 c.judgement,
             )
         )
@@ -288,8 +303,9 @@ def _contrasts(title: str, contrasts: Sequence[Contrast], primary: Contrast | No
         tuple(rows),
         ""
         if primary is None
-        else "Intervals over problems and seeds, both resampled. detectable: the true difference "
-        "that would be found four times in five.",
+        else "Intervals over problems and seeds, both resampled; a critic or reference model is one training, the same "
+        "under every seed, so no interval speaks of other ones. detectable: the true difference that would be found "
+        f"four times in five after the correction; with fewer than {SEEDS_TO_JUDGE} seeds none is.",
     )
 
 

@@ -53,12 +53,17 @@ def continue_prompt(prompt: str, completion: str) -> str:
     'def f(x):\\n    return x\\n\\n'
     """
     program = prompt + completion
-    lines = program.splitlines(keepends=True)
+    lines = _lines(program)
     first_line = prompt.count("\n") + (0 if prompt.endswith("\n") or not prompt else 1)
     cut = _next_statement(program, first_line)
     if cut is None:
         return program
     return "".join(lines[:cut])
+
+
+def _lines(program: str) -> list[str]:
+    """As the tokenizer of Python counts them: a form feed or U+2028 ends none."""
+    return io.StringIO(program).readlines()
 
 
 def _next_statement(program: str, first_line: int) -> int | None:
@@ -77,7 +82,7 @@ def _next_statement(program: str, first_line: int) -> int | None:
         tokenize.TokenError,
         SyntaxError,
     ):  # not Python from some line on; IndentationError is a SyntaxError
-        lines = program.splitlines()
+        lines = _lines(program)
         begin = max(first_line, reached)
         return next((n for n in range(begin, len(lines)) if re.match(r"[^\s#)\]}]", lines[n])), None)
     return None
@@ -85,13 +90,14 @@ def _next_statement(program: str, first_line: int) -> int | None:
 
 def take_response(text: str) -> str:
     """The program in the response to an instruction: the first fenced block if there is one, else the whole
-    text.
+    text. One space before it is none of its own: tokenizers like Llama's begin every text with one.
 
     >>> take_response("Here it is:\\n```python\\nx = 1\\n```\\nDone.")
     'x = 1\\n'
     """
-    fenced = _FENCE.search(_before_stops(text))
-    return f"{fenced.group(1)}\n" if fenced else _before_stops(text)
+    kept = _before_stops(text)
+    fenced = _FENCE.search(kept)
+    return f"{fenced.group(1)}\n" if fenced else kept.removeprefix(" ")
 
 
 def response_is_whole(text: str) -> bool:

@@ -38,7 +38,8 @@ class Contrast:
     adjusted_p: float
     """After Holm's correction over the contrasts it was made with; `p_value` for a primary one."""
     detectable: float
-    """A true difference of this size would be found, at 95%, in 4 of 5 such comparisons."""
+    """A true difference of this size would be found in 4 of 5 such comparisons, by the strictest level of Holm's
+    correction over the contrasts it was made with. NaN where seeds are too few to find anything."""
     by_seed: tuple[float, ...]
     """The mean difference under each seed."""
     problems: int
@@ -46,7 +47,7 @@ class Contrast:
     @property
     def indistinct(self) -> bool:
         """Whether no problem under any seed tells the arms apart: then there is no spread to judge by either."""
-        return self.detectable == 0 and self.estimate.mean == 0
+        return self.estimate == Estimate(0.0, 0.0, 0.0)
 
     @property
     def judgement(self) -> Judgement:
@@ -62,10 +63,12 @@ def contrast(
     treated_SP: np.ndarray,
     reference_SP: np.ndarray,
     *,
+    family: int = 1,
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Contrast:
-    """Compare two arms by numbers [seeds, problems], both in the same order.
+    """Compare two arms by numbers [seeds, problems], both in the same order, as one of a `family` of contrasts that are
+    corrected together.
 
     With one seed the interval speaks of problems only. Raises `DataError` for other shapes or numbers not finite.
     """
@@ -85,13 +88,16 @@ def contrast(
     error = _bootstrap_error(difference_SP, seed, resamples) * math.sqrt(levels / freedom)
     reach = float(student.ppf((1 + LEVEL) / 2, freedom))
     p_value = _two_sided(mean, error, freedom)
+    found_at = float(student.ppf(1 - (1 - LEVEL) / 2 / family, freedom))
     return Contrast(
         treated=treated,
         reference=reference,
         estimate=Estimate(mean, mean - reach * error, mean + reach * error),
         p_value=p_value,
         adjusted_p=p_value,
-        detectable=(reach + float(student.ppf(POWER, freedom))) * error,
+        detectable=(found_at + float(student.ppf(POWER, freedom))) * error
+        if seeds >= SEEDS_TO_JUDGE
+        else math.nan,
         by_seed=tuple(difference_SP.mean(axis=1).tolist()),
         problems=problems,
     )

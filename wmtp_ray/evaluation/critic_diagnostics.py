@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import transformers
 from pydantic import TypeAdapter
-from transformers import PreTrainedTokenizerBase
 
 from wmtp_ray.data.prompt import encode_text, eos_id
 from wmtp_ray.data.store import SolutionStore
@@ -77,7 +77,7 @@ def diagnose(
     step: int,
     pairs: Sequence[HeldOutPair],
     store: SolutionStore,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: transformers.PreTrainedTokenizerBase,
     ranking: bool = True,
 ) -> CriticDiagnostics:
     """Join `pairs`, at least one, with what the store knows of their rows. Only the margins of a `ranking` critic are
@@ -116,7 +116,7 @@ def _calibration(margins_P: np.ndarray) -> Iterable[Confidence]:
 
 
 def _localisation(
-    pairs: Sequence[HeldOutPair], store: SolutionStore, tokenizer: PreTrainedTokenizerBase
+    pairs: Sequence[HeldOutPair], store: SolutionStore, tokenizer: transformers.PreTrainedTokenizerBase
 ) -> Localisation | None:
     """−δ at mutated tokens, over the different incorrect programs."""
     values = {pair.rows[1]: np.array(pair.incorrect_values) for pair in pairs}

@@ -1,5 +1,4 @@
-"""What runs inside the sandbox. Its source, after that of `exchange`, is the `-c` argument of the sandbox's
-interpreter.
+"""What runs inside the sandbox. It is compiled outside, after the source of `exchange`, and comes with the task.
 
 The process gets its task on a file descriptor, drops to an unprivileged user, limits itself, reports `READY`
 on standard error, and only then touches the program. Nothing here is a secret and nothing here decides:
@@ -13,7 +12,6 @@ process in another sandbox.
 from __future__ import annotations
 
 import builtins
-import marshal
 import os
 import resource
 import sys
@@ -292,8 +290,6 @@ def run_tests(task):
         send(out, "D")
 
 
-def main():
-    with os.fdopen(int(sys.argv[1]), "rb") as file:
-        task = marshal.load(file)
+def main(task):
     restrict(task["limits"], task["user"])
     {"call": run_call, "stdio": run_stdio, "serve": run_serve, "tests": run_tests}[task["mode"]](task)

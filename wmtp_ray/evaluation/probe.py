@@ -112,6 +112,23 @@ print(len(reached), flush=True)
 os._exit(0)
 """
 
+_DETACH_MEMORY = """
+import ctypes, os
+libc = ctypes.CDLL(None)
+libc.shmat.restype = ctypes.c_void_p
+held = 0
+while held < {size}:
+    segment = libc.shmget(0, 1 << 24, 0o1600)
+    place = libc.shmat(segment, None, 0)
+    if segment < 0 or place == ctypes.c_void_p(-1).value:
+        break
+    ctypes.memset(place, 1, 1 << 24)
+    libc.shmdt(ctypes.c_void_p(place))
+    held += 1 << 24
+print(held, flush=True)
+os._exit(0)
+"""
+
 _DAEMON = """
 import os, time
 if os.fork() == 0:
@@ -160,7 +177,7 @@ def protection() -> Protection:
     group = make_cgroup(_SMALL)
     if group is not None:
         group.remove()
-    attempts = (_direct, _cpu_time, _wall_time, _shared_memory, _output, _survivors)
+    attempts = (_direct, _cpu_time, _wall_time, _shared_memory, _detached_memory, _output, _survivors)
     with ThreadPoolExecutor(len(attempts)) as pool:
         exceeded = [name for names in pool.map(lambda attempt: list(attempt()), attempts) for name in names]
     return Protection(kind, group is not None, filter_program() is not None, tuple(exceeded))
@@ -218,6 +235,14 @@ def _shared_memory() -> Iterator[str]:
     outcome = _run({"mode": "stdio", "program": _SHARE_MEMORY.format(count=count, size=size)})
     if not outcome.started or outcome.stdout.strip() == str(count).encode():
         yield "memory of all processes"
+
+
+def _detached_memory() -> Iterator[str]:
+    """Memory that is no process's own, so that no limit of a process counts it."""
+    size = _SMALL.total_memory_mb << 20
+    outcome = _run({"mode": "stdio", "program": _DETACH_MEMORY.format(size=size)})
+    if not outcome.started or outcome.stdout.strip() == str(size).encode():
+        yield "memory of no process"
 
 
 def _output() -> Iterator[str]:

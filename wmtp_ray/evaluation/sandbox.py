@@ -27,8 +27,10 @@ import subprocess
 import sys
 import sysconfig
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import CodeType
 from typing import IO, Any, Literal
 
 from wmtp_ray.errors import SandboxError
@@ -156,14 +158,24 @@ def _command(kind: Isolation, tmp_mb: int) -> tuple[str, ...]:
     return (*arguments, f"/python/bin/{version}", "-P", "-s", "-S", "-B", "-X", "utf8", "-c")
 
 
+_BEGIN = """
+import marshal, os, sys
+with os.fdopen(int(sys.argv[1]), "rb") as file:
+    task = marshal.load(file)
+exec(task["interior"])
+main(task)
+"""
+
+
 @functools.cache
-def _interior() -> str:
-    """The source that runs inside: `exchange`, then `inside` without its import of it."""
+def _interior() -> CodeType:
+    """What runs inside: `exchange`, then `inside` without its import of it. Compiled once, not in every sandbox: both
+    sides are one interpreter."""
     sources = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in (exchange, inside)]
     future = "from __future__ import annotations\n"
     body = "".join(source.replace(future, "", 1) for source in sources)
     kept = [line for line in body.splitlines() if "# outside only" not in line]
-    return future + "\n".join(kept) + "\nmain()\n"
+    return compile(future + "\n".join(kept), "inside.py", "exec")
 
 
 @dataclass
@@ -198,30 +210,33 @@ def start(
     pass_fds: tuple[int, ...] = (),
 ) -> Running:
     """Start a sandbox with a `task` of `inside`. Every start is a fresh interpreter in fresh namespaces,
-    never a fork."""
+    never a fork. Raises `OSError` where the machine has no process or memory left for it."""
     kind = kind or isolation()
     number = next(_counter)
     user = _USER_BASE + os.getpid() % 400_000 * 1000 + number % 1000 if kind == "root" else None
     cgroup = make_cgroup(limits)
-    content = marshal.dumps(
-        {**task, "limits": limits.rlimits(cgroup is not None, _OWN_PROCESSES[kind]), "user": user}
-    )
-    with (
-        _memory_file(content) as task_file,
-        _memory_file(filter_program() or b"") as calls,
-        _memory_file(stdin) as given,
-    ):
-        bwrap, *arguments = _command(kind, limits.file_mb)
-        filtered = ("--seccomp", str(calls.fileno())) if filter_program() else ()
-        command = [bwrap, *filtered, *arguments, _interior(), str(task_file.fileno())]
-        process = subprocess.Popen(
-            cgroup.entering(command) if cgroup else command,
-            stdin=given,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            pass_fds=(task_file.fileno(), calls.fileno(), *pass_fds),
-            env={},
-        )
+    rlimits = limits.rlimits(cgroup is not None, _OWN_PROCESSES[kind])
+    content = marshal.dumps({**task, "interior": _interior(), "limits": rlimits, "user": user})
+    with ExitStack() as unless_started:
+        if cgroup:
+            unless_started.callback(cgroup.remove)
+        with (
+            _memory_file(content) as task_file,
+            _memory_file(filter_program() or b"") as calls,
+            _memory_file(stdin) as given,
+        ):
+            bwrap, *arguments = _command(kind, limits.file_mb)
+            filtered = ("--seccomp", str(calls.fileno())) if filter_program() else ()
+            command = [bwrap, *filtered, *arguments, _BEGIN, str(task_file.fileno())]
+            process = subprocess.Popen(
+                cgroup.entering(command) if cgroup else command,
+                stdin=given,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=(task_file.fileno(), calls.fileno(), *pass_fds),
+                env={},
+            )
+        unless_started.pop_all()
     return Running(process, time.monotonic(), cgroup)
 
 

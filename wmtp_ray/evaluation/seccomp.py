@@ -1,8 +1,9 @@
 """The system calls that a program in the sandbox may not make: a filter in the kernel's own form, for bubblewrap.
 
 Namespaces already take the machine away. The filter takes away what could get it back, or reach code of the kernel that
-no Python program needs: new namespaces, mounts, tracing, keys, BPF, io_uring, handles of files. A denied call fails
-with EPERM, `clone3` with ENOSYS, upon which the C library uses `clone`, whose flags can be looked at.
+no Python program needs: new namespaces, mounts, tracing, keys, BPF, io_uring, handles of files, and memory that belongs
+to no process, which only a control group would count. A denied call fails with EPERM, `clone3` with ENOSYS, upon which
+the C library uses `clone`, whose flags can be looked at.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _NEWER = {  # the same number on every architecture
     "fsmount": 432,
     "fspick": 433,
     "mount_setattr": 442,
+    "memfd_secret": 447,
 }
 _X86_64 = {
     **{
@@ -61,7 +63,7 @@ _X86_64 = {
         "kexec_file_load": 320,
         "bpf": 321,
     },
-    **{"userfaultfd": 323, **_NEWER},
+    **{"shmget": 29, "semget": 64, "msgget": 68, "memfd_create": 319, "userfaultfd": 323, **_NEWER},
 }
 _AARCH64 = {
     **{
@@ -88,7 +90,7 @@ _AARCH64 = {
         "bpf": 280,
         "userfaultfd": 282,
     },
-    **{"kexec_file_load": 294, **_NEWER},
+    **{"msgget": 186, "semget": 190, "shmget": 194, "memfd_create": 279, "kexec_file_load": 294, **_NEWER},
 }
 _MACHINES = {  # audit number, denied calls, clone, and where calls of another ABI begin
     "x86_64": (0xC000003E, _X86_64, 56, 0x40000000),

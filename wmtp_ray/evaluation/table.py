@@ -48,7 +48,7 @@ class Row:
     samples_per_problem: int
     pass_at_k: dict[int, Estimate]
     cases_passed: float
-    """Mean share of test cases passed, over all samples."""
+    """Mean share of test cases passed, over all samples. Those not run after a crash or time-out count as failed."""
     cut: int
     """Samples cut by a length limit."""
     mean_tokens: float

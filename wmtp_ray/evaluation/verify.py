@@ -70,7 +70,10 @@ def verify(program: str, tests: Tests, limits: Limits | None = None) -> Verdict:
     sandbox.isolation()
     begun = time.monotonic()
     judge = {"call": _verify_calls, "stdio": _verify_stdio, "assert": _verify_asserts}[tests.kind]
-    status, detail, passed_count = judge(program, tests, limits)
+    try:
+        status, detail, passed_count = judge(program, tests, limits)
+    except OSError as error:  # no process, memory or file for it at this moment
+        status, detail, passed_count = "sandbox_fault", f"the sandbox did not start: {error}", 0
     count = len(tests.cases) if tests.cases else 1
     return Verdict(status == "passed", status, detail, passed_count, count, time.monotonic() - begun)
 
@@ -158,7 +161,12 @@ def _verify_asserts(program: str, tests: Tests, limits: Limits) -> Judgement:
     check |= {"requests": request_write, "replies": reply_read, "reply_bytes": _REPLY_BYTES}
     try:
         served = sandbox.start(serve, limits, pass_fds=(request_read, reply_write))
-        checked = sandbox.start(check, limits, pass_fds=(request_write, reply_read))
+        try:
+            checked = sandbox.start(check, limits, pass_fds=(request_write, reply_read))
+        except OSError:
+            served.process.kill()
+            sandbox.finish([served], limits)
+            raise
     finally:
         for descriptor in (reply_read, reply_write, request_read, request_write):
             os.close(descriptor)

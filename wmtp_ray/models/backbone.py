@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
+import transformers
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from wmtp_ray.data.batch import PackedBatch
 from wmtp_ray.errors import ModelError
@@ -26,12 +25,11 @@ from wmtp_ray.models.quiet import quiet_transformers
 
 SUPPORTED_FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-DTypeName = Literal["float32", "bfloat16"]
 
 
 def load_backbone(
     directory: Path, dtype: torch.dtype, *, unembedding: bool, num_layers: int | None = None
-) -> PreTrainedModel:
+) -> transformers.PreTrainedModel:
     """The model in `directory`, on the CPU: `...ForCausalLM` or, without `unembedding`, the bare decoder; of its layers
     the first `num_layers`, and its last norm on top of them.
 
@@ -40,7 +38,7 @@ def load_backbone(
     """
     try:
         with quiet_transformers():
-            config = AutoConfig.from_pretrained(directory, local_files_only=True)
+            config = transformers.AutoConfig.from_pretrained(directory, local_files_only=True)
             if config.model_type not in SUPPORTED_FAMILIES:
                 families = ", ".join(SUPPORTED_FAMILIES)
                 raise ModelError(
@@ -49,7 +47,7 @@ def load_backbone(
             all_layers = config.num_hidden_layers
             if num_layers is not None:
                 _keep_layers(config, num_layers)
-            auto = AutoModelForCausalLM if unembedding else AutoModel
+            auto = transformers.AutoModelForCausalLM if unembedding else transformers.AutoModel
             model, info = auto.from_pretrained(  # type: ignore[reportGeneralTypeIssues]
                 directory,
                 config=config,
@@ -77,7 +75,7 @@ def load_backbone(
     return model
 
 
-def _keep_layers(config: PretrainedConfig, num_layers: int) -> None:
+def _keep_layers(config: transformers.PretrainedConfig, num_layers: int) -> None:
     """Make `config` describe the first `num_layers` of its layers."""
     if num_layers > config.num_hidden_layers:
         raise ModelError(
@@ -88,7 +86,7 @@ def _keep_layers(config: PretrainedConfig, num_layers: int) -> None:
         config.layer_types = config.layer_types[:num_layers]
 
 
-def sliding_window(config: PretrainedConfig, layer: int) -> int | None:
+def sliding_window(config: transformers.PretrainedConfig, layer: int) -> int | None:
     """The attention window of decoder layer number `layer`, None for full attention."""
     kinds = getattr(config, "layer_types", None)
     if kinds is not None and kinds[layer] != "sliding_attention":
@@ -113,7 +111,7 @@ class LayerRunner:
     """
 
     def __init__(self, decoder: nn.Module, compute_dtype: torch.dtype, gradient_checkpointing: bool) -> None:
-        self.config: PretrainedConfig = decoder.config  # type: ignore[assignment]
+        self.config: transformers.PretrainedConfig = decoder.config  # type: ignore[assignment]
         self.embedding = decoder.get_submodule("embed_tokens")
         self.layers: list[nn.Module] = list(decoder.get_submodule("layers").children())
         self.norm = decoder.get_submodule("norm")

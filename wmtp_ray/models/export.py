@@ -6,21 +6,22 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+import transformers
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from wmtp_ray.models.quiet import quiet_transformers
 
 
 def save_plain_model(
-    config: PretrainedConfig,
+    config: transformers.PretrainedConfig,
     state: Mapping[str, Tensor],
     directory: Path,
     *,
     dtype: torch.dtype,
-    auto_class: type = AutoModelForCausalLM,
+    auto_class: type | None = None,
 ) -> None:
-    """Write `config` and `state` as a model of transformers to `directory` (safetensors, shards of 5 GB).
+    """Write `config` and `state` as a model of transformers (`auto_class`, by default a causal language model) to
+    `directory` (safetensors, shards of 5 GB).
 
     The model is built without memory of its own (meta device) and given the tensors of `state`, so nothing
     is copied but what is written. `state` must have every key and no other (`RuntimeError` otherwise: a
@@ -28,7 +29,7 @@ def save_plain_model(
     """
     config = type(config).from_dict(config.to_dict())
     with torch.device("meta"), quiet_transformers():
-        model = auto_class.from_config(config, dtype=dtype)
+        model = (auto_class or transformers.AutoModelForCausalLM).from_config(config, dtype=dtype)
     converted = {name: tensor.detach().to(dtype) for name, tensor in state.items()}
     model.load_state_dict(converted, strict=True, assign=True)
     model.tie_weights()

@@ -63,9 +63,10 @@ def training_flops(size: DecoderSize, config: BackboneConfig, work: TokenWork) -
     layers, reached = size.layers + extra_heads(config), reached_layers(size, config)
     again = 2 if config.gradient_checkpointing else 0
     backward = 2 + (2 if trained == "all" else 0) + again
-    linear = size.layer_parameters * (2 * layers + backward * reached)
+    whole_heads = extra_heads(config) if trained == "lora" and _heads_in_full(config) else 0
+    linear = size.layer_parameters * (2 * layers + backward * reached + 2 * whole_heads)
     if trained == "lora" and config.lora is not None:
-        linear += reached * config.lora.rank * size.adapter_sides * (6 + again)
+        linear += (reached - whole_heads) * config.lora.rank * size.adapter_sides * (6 + again)
     attention = size.queries * (4 * layers + (8 + 2 * again) * reached)
     logits = size.vocabulary * size.width * (6 if trained == "all" else 4)
     return work.tokens * linear + work.attended * attention + work.targets * logits
@@ -98,6 +99,10 @@ def reached_layers(size: DecoderSize, config: BackboneConfig) -> int:
         return 0
     last = (config.lora.last_layers if config.lora else None) or size.layers
     return min(size.layers, last) + extra_heads(config)
+
+
+def _heads_in_full(config: BackboneConfig) -> bool:
+    return isinstance(config, PolicyConfig) and config.head_training == "full"
 
 
 def _trained(config: BackboneConfig) -> str:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from gguf import GGUFReader
 from tokenizers import pre_tokenizers
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from wmtp_ray.errors import ModelError
 from wmtp_ray.models.export import save_plain_model
@@ -39,10 +39,10 @@ def convert_gguf(path: Path, directory: Path) -> None:
     check_gguf(path)
     try:
         with quiet_transformers():
-            dequantised = AutoModelForCausalLM.from_pretrained(
+            dequantised = transformers.AutoModelForCausalLM.from_pretrained(
                 path.parent, gguf_file=path.name, dtype=torch.float32
             )
-            tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
         pre_tokenizer_name = _text_field(path, "tokenizer.ggml.pre")
     except (ValueError, KeyError, IndexError, NotImplementedError, OSError) as error:
         message = f"{path} cannot be converted: {error}; use a GGUF of a Llama, Qwen2, Qwen3 or Mistral model"

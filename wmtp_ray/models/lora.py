@@ -6,15 +6,18 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora import Linear as LoRALinear
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from wmtp_ray.config.model import LoRAConfig
 from wmtp_ray.errors import ModelError
+
+if TYPE_CHECKING:
+    # At run time in the functions that need it: peft takes seconds, and most processes hold no adapters.
+    from peft import LoraConfig
 
 ADAPTER = "default"
 LORA_A = f".lora_A.{ADAPTER}.weight"
@@ -39,6 +42,8 @@ def inject_lora(layers: Iterable[nn.Module], config: LoRAConfig) -> None:
     Errors: `ModelError` if a target module is not a linear map of the decoder layers (so the unembedding
     never is).
     """
+    from peft import inject_adapter_in_model
+
     chosen = nn.ModuleList(layers)
     linear = {
         name.rpartition(".")[2] for name, module in chosen.named_modules() if isinstance(module, nn.Linear)
@@ -80,6 +85,8 @@ def plain_state_dict(module: nn.Module) -> dict[str, Tensor]:
 
     W + (alpha/rank)·B·A is summed in float32 and rounded to W's dtype once. Untouched weights are not copied.
     """
+    from peft.tuners.lora import Linear
+
     state: dict[str, Tensor] = {}
     for name, tensor in module.state_dict().items():
         if ".lora_" in name:
@@ -89,7 +96,7 @@ def plain_state_dict(module: nn.Module) -> dict[str, Tensor]:
             state[name] = tensor
             continue
         owner = module.get_submodule(owner_name)
-        assert isinstance(owner, LoRALinear)
+        assert isinstance(owner, Linear)
         merged = tensor
         if parameter_name == "weight":
             merged = (tensor.float() + owner.get_delta_weight(ADAPTER).detach()).to(tensor.dtype)
@@ -119,6 +126,8 @@ def save_peft_adapter(backbone: nn.Module, config: LoRAConfig, base_name: str, d
 
 def peft_config(config: LoRAConfig) -> LoraConfig:
     """The same settings as peft spells them."""
+    from peft import LoraConfig
+
     return LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,  # type: ignore[reportArgumentType]  # peft divides it, a float is as good

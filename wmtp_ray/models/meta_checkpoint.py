@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import AutoConfig, LlamaConfig
 
 from wmtp_ray.errors import ModelError, StorageError
 from wmtp_ray.models.fingerprint import state_fingerprint
@@ -97,7 +97,7 @@ def write_meta_checkpoint(source: Path, directory: Path) -> None:
     Errors: `ModelError` for another family, biases or scaled RoPE, which the layout cannot express, and for
     a missing, unknown or wrong-shaped key; `StorageError` if the disk is full.
     """
-    config = AutoConfig.from_pretrained(source, local_files_only=True)
+    config = transformers.AutoConfig.from_pretrained(source, local_files_only=True)
     params = _meta_params(config, source)
     layout = list(slots(params, config.intermediate_size, config.vocab_size))
     with ExitStack() as opened:
@@ -171,8 +171,10 @@ def _to_meta(tensor: Tensor, slot: Slot, source: Path) -> Tensor:
     return tensor.contiguous()
 
 
-def _llama_config(params: MetaParams, ffn: int, vocabulary: int, dtype: torch.dtype) -> LlamaConfig:
-    return LlamaConfig(
+def _llama_config(
+    params: MetaParams, ffn: int, vocabulary: int, dtype: torch.dtype
+) -> transformers.LlamaConfig:
+    return transformers.LlamaConfig(
         architectures=["LlamaForCausalLM"],
         vocab_size=vocabulary,
         hidden_size=params.dim,

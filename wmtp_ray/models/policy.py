@@ -18,10 +18,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from wmtp_ray.config.model import LoRAConfig, PolicyConfig
+from wmtp_ray.config.model import DTypeName, LoRAConfig, PolicyConfig
 from wmtp_ray.data.batch import PackedBatch
 from wmtp_ray.errors import ModelError
-from wmtp_ray.models.backbone import DTYPES, DTypeName, LayerRunner, load_backbone, sliding_window
+from wmtp_ray.models.backbone import DTYPES, LayerRunner, load_backbone, sliding_window
 from wmtp_ray.models.export import save_plain_model
 from wmtp_ray.models.lora import (
     adapted_layers,

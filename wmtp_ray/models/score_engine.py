@@ -13,10 +13,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 
+from wmtp_ray.config.model import DTypeName
 from wmtp_ray.data.batch import PackedBatch
 from wmtp_ray.data.segments import segments_of
 from wmtp_ray.errors import DataError, ModelError
-from wmtp_ray.models.backbone import DTypeName
 from wmtp_ray.models.model_cache import build_once
 from wmtp_ray.models.policy import MTPPolicy
 from wmtp_ray.models.scorer import next_token_losses, score

@@ -16,6 +16,7 @@ from wmtp_ray.data.batch import PackedBatch
 from wmtp_ray.data.segments import segments_of
 from wmtp_ray.errors import DataError
 from wmtp_ray.losses import chunked_cross_entropy, mtp_targets
+from wmtp_ray.models.heap import give_back_freed_memory
 from wmtp_ray.models.policy import MTPPolicy
 from wmtp_ray.models.value_model import ValueModel
 
@@ -74,6 +75,9 @@ def next_token_losses(policy: MTPPolicy, batch: PackedBatch, device: torch.devic
     targets_RT = mtp_targets(on_device.labels, on_device.segment_ids, 1)
     at_position_RT = chunked_cross_entropy(hidden_RTD, policy.unembedding, targets_RT)
     losses_RT = torch.nn.functional.pad(at_position_RT[:, :-1], (1, 0)).float().cpu()
+    del hidden_RTD
+    if device.type == "cpu":
+        give_back_freed_memory()
     samples = []
     for sample_id, segment in zip(batch.sample_ids.tolist(), segments_of(batch), strict=True):
         losses = losses_RT[segment.row, segment.response].numpy().astype(np.float32)
@@ -88,4 +92,7 @@ def next_token_losses(policy: MTPPolicy, batch: PackedBatch, device: torch.devic
 @torch.no_grad()
 def score(model: ValueModel, batch: PackedBatch, device: torch.device) -> list[np.ndarray]:
     """One forward pass of the frozen critic over a batch."""
-    return split_values(model(batch.to(device)).float().cpu(), batch)
+    values_RT = model(batch.to(device)).float().cpu()
+    if device.type == "cpu":
+        give_back_freed_memory()
+    return split_values(values_RT, batch)

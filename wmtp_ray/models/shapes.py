@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, LlamaConfig, PretrainedConfig
+import transformers
 
 from wmtp_ray.models.quiet import quiet_transformers
 from wmtp_ray.models.resolve import EMBEDDED_MODEL, embedded_gguf
@@ -47,7 +47,7 @@ class DecoderSize:
     tied: bool
 
     @classmethod
-    def of(cls, shape: PretrainedConfig) -> DecoderSize:
+    def of(cls, shape: transformers.PretrainedConfig) -> DecoderSize:
         """Read from a configuration of transformers."""
         head_dim = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
         return cls(
@@ -81,14 +81,14 @@ class DecoderSize:
         return self.vocabulary * self.width * (1 if self.tied else 2)
 
 
-def model_shape(name: str) -> PretrainedConfig | None:
+def model_shape(name: str) -> transformers.PretrainedConfig | None:
     """The architecture of a model that is on this machine, without converting or loading it, or that is in `KNOWN`;
     None for any other."""
     path = embedded_gguf() if name == EMBEDDED_MODEL else Path(name).expanduser()
     with quiet_transformers():
         if path.is_file():
-            return AutoConfig.from_pretrained(str(path.parent), gguf_file=path.name)
+            return transformers.AutoConfig.from_pretrained(str(path.parent), gguf_file=path.name)
         if (path / "config.json").is_file():
-            return AutoConfig.from_pretrained(str(path), local_files_only=True)
+            return transformers.AutoConfig.from_pretrained(str(path), local_files_only=True)
     known = KNOWN.get(path.name)
-    return LlamaConfig(tie_word_embeddings=False, **known) if known else None
+    return transformers.LlamaConfig(tie_word_embeddings=False, **known) if known else None

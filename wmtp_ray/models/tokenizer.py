@@ -7,7 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+import transformers
 
 from wmtp_ray.errors import ModelError
 from wmtp_ray.models.quiet import quiet_transformers
@@ -22,11 +22,11 @@ TOKENIZER_FILES = (
 )
 
 
-def load_tokenizer(directory: Path | str) -> PreTrainedTokenizerBase:
+def load_tokenizer(directory: Path | str) -> transformers.PreTrainedTokenizerBase:
     """The tokenizer of a resolved model directory; `ModelError` where there is none."""
     try:
         with quiet_transformers():
-            return AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
+            return transformers.AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
     except Exception as error:
         # The tokenizers library raises bare `Exception` for a damaged file; anything unforeseen
         # goes on as it is.
@@ -50,7 +50,7 @@ def copy_tokenizer(source: Path, directory: Path) -> None:
         shutil.copyfile(path, directory / path.name)
 
 
-def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+def tokenizer_fingerprint(tokenizer: transformers.PreTrainedTokenizerBase) -> str:
     """SHA-256 (hex) over vocabulary with ids, merges in order, and the special tokens BOS, EOS and UNK.
 
     Equal fingerprints mean that every token id stands for the same text, so that a critic may read the ids
@@ -67,7 +67,7 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     ).hexdigest()
 
 
-def _merges(tokenizer: PreTrainedTokenizerBase) -> list[list[str]]:
+def _merges(tokenizer: transformers.PreTrainedTokenizerBase) -> list[list[str]]:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return []

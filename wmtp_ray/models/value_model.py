@@ -21,16 +21,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoModelForTokenClassification
 
-from wmtp_ray.config.model import ValueModelConfig
+from wmtp_ray.config.model import DTypeName, ValueModelConfig
 from wmtp_ray.data.batch import PackedBatch
 from wmtp_ray.errors import ModelError
-from wmtp_ray.models.backbone import DTYPES, DTypeName, LayerRunner, load_backbone
+from wmtp_ray.models.backbone import DTYPES, LayerRunner, load_backbone
 from wmtp_ray.models.export import save_plain_model
 from wmtp_ray.models.fingerprint import model_fingerprint, state_fingerprint
 from wmtp_ray.models.lora import (
@@ -228,7 +228,9 @@ class ValueModel(nn.Module):
         state |= {"score.weight": self.head.out.weight, "score.bias": self.head.out.bias}
         config = copy.deepcopy(self.backbone.config)
         config.id2label, config.label2id = {0: "value"}, {"value": 0}
-        save_plain_model(config, state, directory, dtype=dtype, auto_class=AutoModelForTokenClassification)
+        save_plain_model(
+            config, state, directory, dtype=dtype, auto_class=transformers.AutoModelForTokenClassification
+        )
         copy_tokenizer(self.source, directory)
 
 

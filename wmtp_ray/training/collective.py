@@ -76,8 +76,11 @@ class Collective:
 
 @contextmanager
 def _peers() -> Iterator[None]:
-    """A rank that fails takes the others' collectives with it: theirs is an `InfraError`, not a fault of their own."""
+    """A rank that fails takes the others' collectives with it: theirs is an `InfraError`, not a fault of their own. So
+    is finding no group any more, which Ray Train takes away from the living as soon as it knows of a death."""
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
+        if isinstance(error, ValueError) and dist.is_initialized():
+            raise
         raise InfraError(f"another train worker is gone: {error}") from error

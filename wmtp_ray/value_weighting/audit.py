@@ -63,7 +63,8 @@ class SettingAudit:
 
 @dataclass(frozen=True)
 class Localisation:
-    """How well −δ points at mutated tokens: the chance that a mutated token stands above another of its program."""
+    """How well low advantages point at mutated tokens: the chance that one has less than another token of its
+    program."""
 
     auroc: float
     low: float
@@ -75,12 +76,19 @@ class Localisation:
 
 
 def audit_setting(
-    advantages_N: np.ndarray, tokens: AuditedTokens, setting: Setting, second_N: np.ndarray | None = None
+    advantages_N: np.ndarray,
+    tokens: AuditedTokens,
+    setting: Setting,
+    second_N: np.ndarray | None = None,
+    *,
+    eos_one: bool = False,
 ) -> SettingAudit:
-    """Whiten by the statistics of all tokens, weigh, measure. `second_N`: another critic's advantages."""
-    weights_N = _weights(advantages_N, setting)
+    """Whiten by the statistics of all tokens, weigh, measure. `second_N`: another critic's advantages; `eos_one`: EOS
+    weighs 1, as with `eos_weight: one`."""
+    fixed_N = tokens.eos_N & eos_one
+    weights_N = _weights(advantages_N, setting, fixed_N)
     at_bounds = (weights_N <= setting.min_weight) | (weights_N >= setting.max_weight)
-    other_N = None if second_N is None else _weights(second_N, setting)
+    other_N = None if second_N is None else _weights(second_N, setting, fixed_N)
     return SettingAudit(
         setting,
         effective_sample_size=float(weights_N.sum() ** 2 / (weights_N.size * np.square(weights_N).sum())),
@@ -107,9 +115,9 @@ def explained_share(values_N: np.ndarray, groups_N: np.ndarray) -> float:
     return max(0.0, 1.0 - float(left / total) * (values_N.size - 1) / spare)
 
 
-def localisation(deltas_N: np.ndarray, tokens: AuditedTokens, seed: int = 0) -> Localisation:
-    """Area under the ROC curve of −δ at mutated tokens against the other tokens of the same program, EOS left out; mean
-    over programs. `DataError` where no program has a known mutation."""
+def localisation(advantages_N: np.ndarray, tokens: AuditedTokens, seed: int = 0) -> Localisation:
+    """Area under the ROC curve of −advantage (λ = 0: −δ) at mutated tokens against the other tokens of the same
+    program, EOS left out; mean over programs. `DataError` where no program has a known mutation."""
 
     def of_programs(score_N: np.ndarray) -> np.ndarray:
         found = []
@@ -121,7 +129,7 @@ def localisation(deltas_N: np.ndarray, tokens: AuditedTokens, seed: int = 0) -> 
                 found.append(auroc(score_N[part][kept], hit))
         return np.array(found)
 
-    areas_P = of_programs(-deltas_N)
+    areas_P = of_programs(-advantages_N)
     if not areas_P.size:
         raise DataError(
             "no program at hand has a known mutation; sample incorrect ones of a source that marks them"
@@ -150,7 +158,7 @@ def verdict(chosen: SettingAudit, found: Localisation | None) -> str:
         doubts.append("no program has a known mutation, so nobody knows whether the critic finds faults")
     elif found.low <= max(0.5, found.by_place):
         doubts.append(
-            f"−δ points at mutated tokens no better than {'place' if found.by_place > 0.5 else 'chance'} "
+            f"low advantages point at mutated tokens no better than {'place' if found.by_place > 0.5 else 'chance'} "
             f"(AUROC {found.auroc:.2f}, 95% {found.low:.2f} to {found.high:.2f}; place alone {found.by_place:.2f})"
         )
     if chosen.explained_by_cell > LARGEST_CELL_SHARE:
@@ -167,9 +175,10 @@ def verdict(chosen: SettingAudit, found: Localisation | None) -> str:
         return f"Not worth a training run yet: {'; '.join(doubts)}."
     assert found is not None
     return (
-        f"Worth a training run: −δ points at mutated tokens (AUROC {found.auroc:.2f}, 95% {found.low:.2f} to "
-        f"{found.high:.2f}, place alone {found.by_place:.2f}), class and place explain {chosen.explained_by_cell:.0%} "
-        f"of the weights' variance, and the effective sample size is {chosen.effective_sample_size:.2f}."
+        f"Worth a training run: low advantages point at mutated tokens (AUROC {found.auroc:.2f}, 95% {found.low:.2f} "
+        f"to {found.high:.2f}, place alone {found.by_place:.2f}), class and place explain "
+        f"{chosen.explained_by_cell:.0%} of the weights' variance, and the effective "
+        f"sample size is {chosen.effective_sample_size:.2f}."
     )
 
 
@@ -185,17 +194,20 @@ def audit_grid(
     tokens: AuditedTokens,
     advantages: Callable[[float], np.ndarray],
     second: Callable[[float], np.ndarray] | None = None,
+    *,
+    eos_one: bool = False,
 ) -> list[SettingAudit]:
     """`audit_setting` of all; `advantages` and `second` give a critic's advantages [N] for a λ."""
     lams = {setting.lam for setting in settings}
     first_L = {lam: advantages(lam) for lam in lams}
     second_L = {lam: second(lam) if second else None for lam in lams}
-    return [audit_setting(first_L[s.lam], tokens, s, second_L[s.lam]) for s in settings]
+    return [audit_setting(first_L[s.lam], tokens, s, second_L[s.lam], eos_one=eos_one) for s in settings]
 
 
-def _weights(advantages_N: np.ndarray, setting: Setting) -> np.ndarray:
+def _weights(advantages_N: np.ndarray, setting: Setting, fixed_N: np.ndarray) -> np.ndarray:
     whitened_N = (advantages_N - advantages_N.mean()) / (advantages_N.std() + 1e-8)
-    return np.exp(whitened_N / setting.beta).clip(setting.min_weight, setting.max_weight)
+    weights_N = np.exp(whitened_N / setting.beta).clip(setting.min_weight, setting.max_weight)
+    return np.where(fixed_N, 1.0, weights_N)
 
 
 def _programs(program_N: np.ndarray) -> list[tuple[int, int]]:

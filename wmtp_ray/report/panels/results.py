@@ -52,7 +52,8 @@ def results(found: ResultTable, facts: Mapping[str, str]) -> str:
     )
     explained = (
         f"{'; '.join(limited)}. {facts['decoding']}. In brackets: 95% bootstrap interval over problems. cut: samples "
-        "that reached the length limit. tests passed: mean share of test cases."
+        "that reached the length limit. tests passed: mean share of test cases; those "
+        "not run after a crash or time-out count as failed."
     )
     tuned = facts.get("tuning")
     return section("Results", warning(tuned) if tuned else "", table(header, body), note(explained), charts)

@@ -23,6 +23,7 @@ from wmtp_ray.value_weighting.methods.critic import CriticAdvantage
 from wmtp_ray.value_weighting.methods.method import Total
 
 _BINS = 512
+_NO_TOKEN = -1
 
 
 class Control(CriticAdvantage):
@@ -33,7 +34,7 @@ class Control(CriticAdvantage):
     ) -> None:
         super().__init__(config, critic, folds)
         self._seed = config.seed
-        self._fixed_id = eos_token_id if config.eos_weight == "one" else None
+        self._fixed_id = eos_token_id if config.eos_weight == "one" else _NO_TOKEN
 
     def weigh(self, micro_batch: MicroBatch) -> Tensor:
         ids_RT, batch = micro_batch.batch.input_ids, micro_batch.batch
@@ -94,7 +95,9 @@ class RandomMatched(Control):
         low, high = self.bounds
         histogram_2N = torch.zeros_like(self._histogram_2N)
         for micro_batch in mine:
-            weights_N = CriticAdvantage.weigh(self, micro_batch)[micro_batch.batch.response_mask].double()
+            batch = micro_batch.batch
+            moved_RT = batch.response_mask & (batch.labels != self._fixed_id)
+            weights_N = CriticAdvantage.weigh(self, micro_batch)[moved_RT].double()
             bin_N = ((weights_N - low) / max(high - low, 1e-12) * _BINS).long().clamp(0, _BINS - 1)
             histogram_2N[0].index_add_(0, bin_N, torch.ones_like(weights_N))
             histogram_2N[1].index_add_(0, bin_N, weights_N)
