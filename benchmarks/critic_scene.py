@@ -17,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from transformers import PreTrainedTokenizerBase
 
 from wmtp_ray.config import CriticJobConfig
+from wmtp_ray.config.critic import RankingConfig
 from wmtp_ray.config.data import PlanConfig, SamplingConfig
 from wmtp_ray.config.weighting import CriticWeighting
 from wmtp_ray.data.loading import load_micro_batch
@@ -33,6 +34,7 @@ from wmtp_ray.storage.runs import RunDirectory
 from wmtp_ray.training.collective import Collective
 from wmtp_ray.training.critic_objective import RankingObjective
 from wmtp_ray.training.feed import FeedUse
+from wmtp_ray.training.step_ranking_objective import StepRankingObjective
 from wmtp_ray.training.trainer import Trainer, TrainerConfig
 from wmtp_ray.value_weighting.audit import AuditedTokens, Localisation, localisation
 from wmtp_ray.value_weighting.methods.critic import CriticAdvantage
@@ -99,7 +101,7 @@ def train_critic(config: CriticJobConfig, place: Store, folder: Path) -> Trained
         ),
         run=run,
         attempt=run.begin_attempt(),
-        objective=RankingObjective(model, CPU),
+        objective=_objective(config, model, place),
         plan=plan,
         validation_plan=empty_plan(place.store),
         feed=LocalFeed(place),
@@ -111,6 +113,12 @@ def train_critic(config: CriticJobConfig, place: Store, folder: Path) -> Trained
     trainer.train()
     minutes = (time.perf_counter() - started) / 60
     return TrainedCritic(model.requires_grad_(False).eval(), plan.num_steps, plan.useful_tokens, minutes)
+
+
+def _objective(config: CriticJobConfig, model: ValueModel, place: Store) -> RankingObjective:
+    if isinstance(config.objective, RankingConfig) and config.objective.pairs == "step":
+        return StepRankingObjective(model, CPU, place.store.index.row_problem, config.seed)
+    return RankingObjective(model, CPU)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 Unlike the proposal: value heads and adapters are float32, pairs are packed, the loss does not depend on how a step is
 cut into micro-batches or workers, and the share of the accuracy that length alone explains is reported beside it. With
-`folds: F` it trains F critics, each without one fold of the problems (runs `critic-NAME-without-f-of-F`), so that a
-policy's training problems can be scored by a critic that has not seen them.
+`objective.pairs: step` all programs of a problem in a step are compared, not the planned pairs alone. With `folds: F`
+it trains F critics, each without one fold of the problems (runs `critic-NAME-without-f-of-F`), so that a policy's
+training problems can be scored by a critic that has not seen them.
 
     python jobs/critic.py --config configs/quickstart/critic.yaml storage.root=/data/wmtp
     ray job submit --working-dir . -- python jobs/critic.py --config configs/production/critic.yaml
@@ -22,9 +23,11 @@ from wmtp_ray.config.command import Flags, run_command
 from wmtp_ray.config.critic import LambdaReturnConfig
 from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.plan import Plan
+from wmtp_ray.data.store import SolutionStore, store_path
 from wmtp_ray.models.value_model import ValueModel
 from wmtp_ray.storage.runs import RunDirectory, run_path
 from wmtp_ray.training.critic_objective import LambdaReturnObjective, RankingObjective
+from wmtp_ray.training.step_ranking_objective import StepRankingObjective
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,10 @@ class CriticSide:
             run = RunDirectory(run_path(config.storage.root, "critic", config.name))
             num_steps = Plan.load(run.plan).num_steps
             return LambdaReturnObjective(model, device, config.objective, num_steps, shuffle_seed)
+        if config.objective.pairs == "step":
+            store = SolutionStore.open(store_path(config.storage.root, config.data.store), check="sizes")
+            row_problem = store.index.row_problem
+            return StepRankingObjective(model, device, row_problem, config.seed, shuffle_seed)
         return RankingObjective(model, device, shuffle_seed)
 
     def export(self, objective: RankingObjective, run: RunDirectory, held_out: Iterator[MicroBatch]) -> None:

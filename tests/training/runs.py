@@ -38,13 +38,15 @@ TIMES = (
     "workers",
 )
 
-JOBS = ("critic", "policy")
+JOBS = ("critic", "step_critic", "policy")
 
 
-def objective_of(scene: Scene, job: str, dropout: float) -> Objective:
+def objective_of(scene: Scene, job: str, dropout: float, seed: int = CONFIG.seed) -> Objective:
     """What `job` minimises, with its model as it is before the first step."""
     if job == "critic":
         return scene.critic_objective(scene.critic(dropout=dropout))
+    if job == "step_critic":
+        return scene.step_objective(scene.critic(dropout=dropout), seed)
     weighting = CriticWeighting(normalize="mean_one", ema_warmup_steps=2)
     return scene.policy_objective(scene.policy(2, dropout=dropout), weighting)
 
@@ -65,12 +67,12 @@ def trainer_of(
     **plan: Any,
 ) -> Trainer:
     """A trainer of 5 steps of 3 micro-batches, the last step smaller (`plan` changes it); validation on 2 samples."""
-    solutions = "pairs" if job == "critic" else "correct"
+    solutions = "correct" if job == "policy" else "pairs"
     run = RunDirectory(path)
     run.checkpoints.mkdir(parents=True, exist_ok=True)
     collective = collective or Collective()
     layout: dict[str, Any] = {"micro_batches_per_step": 3, "samples_per_micro_batch": 1}
-    objective = objective_of(scene, job, dropout)
+    objective = objective_of(scene, job, dropout, config.seed)
     feed: Feed = LocalFeed(
         scene,
         values if job == "policy" else None,

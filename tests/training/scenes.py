@@ -30,6 +30,7 @@ from wmtp_ray.models.value_model import ValueModel
 from wmtp_ray.training.critic_objective import RankingObjective
 from wmtp_ray.training.feed import FeedUse
 from wmtp_ray.training.policy_objective import WeightedMTPObjective
+from wmtp_ray.training.step_ranking_objective import StepRankingObjective
 from wmtp_ray.value_weighting.methods import build_method
 
 CPU = torch.device("cpu")
@@ -92,6 +93,12 @@ class Scene:
 
     def critic_objective(self, critic: ValueModel | None = None) -> RankingObjective:
         return RankingObjective(critic or self.critic(), CPU)
+
+    def step_objective(
+        self, critic: ValueModel, seed: int, shuffle_seed: int | None = None
+    ) -> StepRankingObjective:
+        """It takes the store's problems for two, so that most programs of a step can be compared."""
+        return StepRankingObjective(critic, CPU, self.store.index.row_problem % 2, seed, shuffle_seed)
 
 
 def make_scene(directory: Path, tokenizer: PreTrainedTokenizerBase) -> Scene:

@@ -29,7 +29,7 @@ Result = tuple[Metrics, Metrics, dict[str, Tensor]]
 
 def plans(scene: Scene, job: str) -> tuple[Plan, Plan]:
     """One step of 3 micro-batches, and a validation of a single one: with two ranks one of them has nothing."""
-    solutions = "pairs" if job == "critic" else "correct"
+    solutions = "correct" if job == "policy" else "pairs"
     return (
         scene.plan(solutions, samples=3, micro_batches_per_step=3, samples_per_micro_batch=1),
         scene.plan(solutions, "valid", samples=1, micro_batches_per_step=1, samples_per_micro_batch=1),

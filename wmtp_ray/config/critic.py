@@ -22,6 +22,10 @@ class RankingConfig(CriticObjectiveBase):
     """Rank the correct above the incorrect program of a pair, by their mean values."""
 
     method: Literal["ranking"] = "ranking"
+    pairs: Literal["planned", "step"] = "planned"
+    """What a step compares: the planned pairs, or every correct with every incorrect program of the same problem among
+    them. The latter pays where a step has several pairs of one problem; the programs pass through the model twice,
+    unless `data.plan.micro_batches_per_step` leaves a worker a single micro-batch."""
 
 
 class LambdaReturnConfig(CriticObjectiveBase):

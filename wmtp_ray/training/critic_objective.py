@@ -78,7 +78,7 @@ class RankingObjective:
 
     def backward(self, micro_batch: MicroBatch) -> None:
         """Add the gradient of this micro-batch's share of the step's mean."""
-        scored = self._score(micro_batch, _shuffled(micro_batch, self._shuffle_seed))
+        scored = self._score_training(micro_batch)
         loss = self._loss(scored)
         (loss / self._num_pairs).backward()
         self._loss_sum += loss.detach().double().cpu()
@@ -113,6 +113,9 @@ class RankingObjective:
     def _loss(self, scored: ScoredPairs) -> Tensor:
         """Sum of the pairs' losses."""
         return ranking_loss_from_means(*scored.means, normalizer=1.0)
+
+    def _score_training(self, micro_batch: MicroBatch) -> ScoredPairs:
+        return self._score(micro_batch, _shuffled(micro_batch, self._shuffle_seed))
 
     def _score(self, micro_batch: MicroBatch, pairs_P2: np.ndarray) -> ScoredPairs:
         batch = micro_batch.batch.to(self._device)

@@ -8,7 +8,6 @@ own micro-batches, and gradients and statistics are summed over ranks.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,6 +35,7 @@ from wmtp_ray.training.checkpoint import (
 )
 from wmtp_ray.training.collective import Collective
 from wmtp_ray.training.feed import Feed
+from wmtp_ray.training.generator import seed_generators
 from wmtp_ray.training.metrics_file import MetricsFile
 from wmtp_ray.training.objective import Metrics, Objective
 from wmtp_ray.training.optimizer import build_optimizer, learning_rates, load_moments
@@ -147,7 +147,7 @@ class Trainer:
         with _naming_samples(step):
             self.objective.prepare(step, mine, self.collective)
             for micro_batch in mine:
-                torch.manual_seed(_generator_seed(self.config.seed, self._steps_done, micro_batch.number))
+                seed_generators(self.config.seed, step.number, micro_batch.number)
                 with _naming_samples(step, micro_batch.number):
                     self.objective.backward(micro_batch)
         parameters = [p for p in self.objective.model.trainable_parameters().values() if p.requires_grad]
@@ -314,9 +314,3 @@ def _naming_samples(step: PlannedStep, number: int | None = None) -> Iterator[No
         rows = {m: step.micro_batches[m].packed_rows for m in chosen if m < len(step.micro_batches)}
         listed = "; ".join(f"micro-batch {m} has {list(map(list, of))}" for m, of in rows.items())
         raise DataError(f"{error}; samples of step {step.number} by packed row: {listed}") from None
-
-
-def _generator_seed(*parts: int) -> int:
-    """A 63-bit seed from (seed, step, micro-batch): dropout depends on nothing else."""
-    digest = hashlib.sha256(repr(parts).encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1
