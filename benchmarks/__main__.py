@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import ast
 import importlib
+import signal
 import sys
 import time
 import traceback
@@ -61,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"no benchmark named {', '.join(unknown)}; there are: {there_are}", file=sys.stderr)
         return 2
 
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # what was started is ended
     runs: list[ModuleRun] = []
     for name in options.names or known:
         runs.append(run_module(name, lambda figure: print(figure.to_json(), flush=True)))
