@@ -15,6 +15,8 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Ray gives its workers a lower priority than anything else: whatever shares the machine would starve those under test.
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (its name)
 # A cluster named in the user's environment is not the tests' to use.
 os.environ.pop("RAY_ADDRESS", None)
 
