@@ -7,7 +7,7 @@ programs, near-duplicates on one side of the split, and with an assignment left 
 Accuracy is over every correct × incorrect pair of one problem, beside that of "shorter wins", of "more likely wins"
 (mean log-probability under the untrained backbone) and, on student programs, of a logistic regression on token counts.
 
-    python -m benchmarks critic          # one seed: 800,000 tokens trained on in all
+    python -m benchmarks critic          # one seed: 1.8 million tokens trained on in all
     WMTP_CRITIC_SEEDS=3 WMTP_CRITIC_LEFT_OUT=1 python -m benchmarks critic    # three, and each assignment left out
 """
 

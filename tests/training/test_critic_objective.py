@@ -99,13 +99,17 @@ def test_an_untrained_critic_has_ties_and_no_accuracy(scene: Scene) -> None:
     assert metrics["loss"] == pytest.approx(math.log(2))
 
 
-def test_the_cut_into_micro_batches_changes_nothing(scene: Scene) -> None:
+@pytest.mark.parametrize("compares", ["planned", "step"])
+def test_the_cut_into_micro_batches_changes_nothing(scene: Scene, compares: str) -> None:
     critic = scene.critic()
     results = []
     for count, size in ((1, 4), (2, 2), (4, 1)):
         step = scene.plan("pairs", micro_batches_per_step=count, samples_per_micro_batch=size).step(0)
         assert len(step.micro_batches) == count
-        results.append(run_step(scene.critic_objective(critic), step, micro_batches(scene, step)))
+        objective = (
+            scene.critic_objective(critic) if compares == "planned" else scene.step_objective(critic, seed=0)
+        )
+        results.append(run_step(objective, step, micro_batches(scene, step)))
     for metrics, gradients in results[1:]:
         assert metrics == pytest.approx(results[0][0], rel=1e-5)
         assert_same_gradients(gradients, results[0][1])

@@ -55,17 +55,6 @@ def test_a_step_is_the_ranking_of_all_its_programs(
     assert metrics["pairs"] == comparisons > 6
 
 
-def test_the_cut_into_micro_batches_changes_nothing(scene: Scene) -> None:
-    critic = scene.critic()
-    results = []
-    for count, size in ((1, 4), (2, 2), (4, 1)):
-        step = scene.plan("pairs", micro_batches_per_step=count, samples_per_micro_batch=size).step(0)
-        results.append(run_step(scene.step_objective(critic, SEED), step, micro_batches(scene, step)))
-    for metrics, gradients in results[1:]:
-        assert metrics == pytest.approx(results[0][0], rel=1e-5)
-        assert_same_gradients(gradients, results[0][1])
-
-
 def test_without_shared_problems_it_is_the_ranking_of_the_planned_pairs(scene: Scene) -> None:
     step = scene.plan("pairs").step(0)
     batches = micro_batches(scene, step)

@@ -65,13 +65,12 @@ class StepRankingObjective(RankingObjective):
     def prepare(self, step: PlannedStep, mine: Sequence[MicroBatch], collective: Collective) -> None:
         """Mean values of the whole step, and the gradient with respect to each."""
         self._begin(0)
-        self._step, self._kept = step.number, None
-        own = []
-        for micro_batch in mine:
-            with torch.set_grad_enabled(len(mine) == 1):
-                scored = self._pass(micro_batch)
-            self._kept = scored if len(mine) == 1 else None
-            own.append(self._sides(scored))
+        self._step = step.number
+        single = len(mine) == 1
+        with torch.set_grad_enabled(single):
+            scored = [self._pass(micro_batch) for micro_batch in mine]
+        self._kept = scored[0] if single else None
+        own = [self._sides(of_micro_batch) for of_micro_batch in scored]
         sides = sorted((s for share in collective.gather(own) for s in share), key=lambda s: s.number)
         mean_N = torch.cat([s.mean_N for s in sides]).requires_grad_()
         correct_C, incorrect_C = _comparisons(sides)
