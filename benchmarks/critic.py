@@ -49,7 +49,7 @@ from wmtp_ray.value_weighting.audit import localisation
 
 RECIPE = Path(__file__).parents[1] / "configs" / "quickstart" / "critic.yaml"
 STUDENT_CHANGES = (
-    *("data.sampling.solutions=pairs", "data.plan.epochs=4.6", "data.plan.row_tokens=512"),
+    *("data.sampling.solutions=pairs", "data.plan.epochs=4.4", "data.plan.row_tokens=512"),
     *("objective.pairs=step", "data.plan.micro_batches_per_step=1", "data.plan.samples_per_micro_batch=8"),
     *("model.num_layers=6", "model.train=lora", "model.lora={rank: 32, alpha: 64}"),
     *("optimizer.learning_rate=1e-3", "optimizer.head_learning_rate=1e-3"),

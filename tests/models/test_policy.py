@@ -162,6 +162,21 @@ def test_adapters_are_float32_on_a_bfloat16_base_and_never_on_the_unembedding(fa
         MTPPolicy.from_pretrained(family, 2, lora=LoRAConfig(last_layers=5))
 
 
+def test_adapters_in_bfloat16_get_the_gradients_of_float32_ones(family: Path) -> None:
+    packed, _ = packed_and_padded()
+    exact = MTPPolicy.from_pretrained(family, 2, lora=SMALL_LORA)
+    perturb(exact)
+    mixed = MTPPolicy.from_pretrained(family, 2, lora=SMALL_LORA, dtype="bfloat16")
+    mixed.load_trainable_state_dict(exact.trainable_state_dict())
+    for policy in (exact, mixed):
+        policy(packed).float().square().mean().backward()
+    wanted = exact.trainable_parameters()
+    for name, parameter in mixed.trainable_parameters().items():
+        found, expected = parameter.grad, wanted[name].grad
+        assert found is not None and expected is not None and found.dtype == torch.float32
+        assert torch.cosine_similarity(found.flatten(), expected.flatten(), dim=0) > 0.98, name
+
+
 @pytest.mark.parametrize("lora", [None, SMALL_LORA], ids=["full", "lora+full heads"])
 def test_weights_trained_whole_are_float32_and_computed_in_bfloat16(
     family: Path, lora: LoRAConfig | None

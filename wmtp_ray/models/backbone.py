@@ -106,8 +106,9 @@ class Geometry:
 class LayerRunner:
     """Calls the layers of one decoder on packed rows. Registers no parameters: the model that owns it does.
 
-    `compute_dtype` is that of the hidden states. Layers that are trained whole keep float32 weights, so
-    that AdamW's small updates are not rounded away; if `compute_dtype` is bfloat16 they run under autocast.
+    `compute_dtype` is that of the hidden states. What is trained, adapters or whole layers, keeps float32
+    weights, so that AdamW's small updates are not rounded away; if `compute_dtype` is bfloat16 their layers run under
+    autocast: products in bfloat16, gradients of the weights in float32.
     """
 
     def __init__(self, decoder: nn.Module, compute_dtype: torch.dtype, gradient_checkpointing: bool) -> None:
@@ -145,8 +146,7 @@ class LayerRunner:
             )
             return out.to(self.compute_dtype)
 
-        norm_weight: Tensor = layer.input_layernorm.weight  # type: ignore[assignment]
-        mixed = norm_weight.dtype != self.compute_dtype
+        mixed = any(parameter.dtype != self.compute_dtype for parameter in layer.parameters())
         device = hidden_RTD.device.type
         with torch.autocast(device, dtype=self.compute_dtype) if mixed else nullcontext():
             if self.gradient_checkpointing and torch.is_grad_enabled():

@@ -43,6 +43,7 @@ def inject_lora(layers: Iterable[nn.Module], config: LoRAConfig) -> None:
     never is).
     """
     from peft import inject_adapter_in_model
+    from peft.tuners.lora import LoraLayer
 
     chosen = nn.ModuleList(layers)
     linear = {
@@ -57,6 +58,9 @@ def inject_lora(layers: Iterable[nn.Module], config: LoRAConfig) -> None:
     for name, parameter in chosen.named_parameters():
         if ".lora_" in name:
             parameter.data = parameter.data.float()
+    for module in chosen.modules():
+        if isinstance(module, LoraLayer):  # autocast casts as it needs to: peft would go by float32 and back
+            module.cast_input_dtype_enabled = False
 
 
 def initialise_lora(module: nn.Module, seed: int) -> None:
