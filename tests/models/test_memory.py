@@ -10,10 +10,12 @@ from transformers import LlamaForCausalLM
 from tests.tiny import tiny_config
 from wmtp_ray.cluster.dry_run import described
 from wmtp_ray.cluster.policy import scorer_use
-from wmtp_ray.config import LoRAConfig, PolicyConfig, PolicyJobConfig, load_config
+from wmtp_ray.config import LoRAConfig, PolicyConfig, PolicyJobConfig, ValueModelConfig, load_config
 from wmtp_ray.models.lora import inject_lora
-from wmtp_ray.models.memory import OPTIMIZED_BYTES, estimate_memory
+from wmtp_ray.models.memory import BYTES, OPTIMIZED_BYTES, estimate_memory
+from wmtp_ray.models.policy import MTPPolicy
 from wmtp_ray.models.shapes import KNOWN, DecoderSize, model_shape
+from wmtp_ray.models.value_model import ValueModel
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "production"
 
@@ -39,6 +41,38 @@ def test_known_shapes_have_as_many_parameters_as_their_names_say(name: str, bill
     heads = 3 if name == "7B_1T_4" else 0
     total = size.embedding_parameters + (size.layers + heads) * size.layer_parameters
     assert total / 1e9 == pytest.approx(billions, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ValueModelConfig(name="x", train="head", lora=LoRAConfig(rank=4)),
+        ValueModelConfig(name="x", train="lora", lora=LoRAConfig(rank=4, last_layers=1)),
+        ValueModelConfig(name="x", train="all", lora=LoRAConfig(rank=4, last_layers=1)),
+        PolicyConfig(name="x", num_heads=3, lora=LoRAConfig(rank=4)),
+        PolicyConfig(name="x", num_heads=3, lora=LoRAConfig(rank=4), head_training="full"),
+        PolicyConfig(name="x", num_heads=3, lora=None, head_training="full"),
+    ],
+    ids=["head", "critic adapters", "critic", "adapters", "adapters and full heads", "policy"],
+)
+def test_what_is_trained_is_what_a_real_model_trains(
+    tiny: Path, config: ValueModelConfig | PolicyConfig
+) -> None:
+    shape = model_shape(str(tiny))
+    assert shape is not None
+    estimate = estimate_memory(DecoderSize.of(shape), config, 100, 16)
+    if isinstance(config, ValueModelConfig):
+        model = ValueModel.from_pretrained(config, tiny)
+    else:
+        model = MTPPolicy.from_pretrained(
+            tiny, config.num_heads, lora=config.lora, head_training=config.head_training
+        )
+    matrices = {
+        n: p.numel() for n, p in model.named_parameters() if "norm" not in n and not n.startswith("head.")
+    }
+    trained = sum(matrices[n] for n in model.trainable_parameters() if n in matrices)
+    assert estimate.trained == trained * OPTIMIZED_BYTES
+    assert estimate.weights == (sum(matrices.values()) - trained) * BYTES[config.dtype]
 
 
 def test_sharding_divides_what_is_in_layers() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -59,11 +60,11 @@ def training_flops(size: DecoderSize, config: BackboneConfig, work: TokenWork) -
     2 operations per parameter and token forward; 2 more for the gradient of the input where the backward pass reaches;
     2 more for that of a weight that is trained itself; 2 more where checkpointing repeats the forward pass.
     """
-    trained = _trained(config)
+    trained = trained_part(config)
     layers, reached = size.layers + extra_heads(config), reached_layers(size, config)
     again = 2 if config.gradient_checkpointing else 0
     backward = 2 + (2 if trained == "all" else 0) + again
-    whole_heads = extra_heads(config) if trained == "lora" and _heads_in_full(config) else 0
+    whole_heads = heads_in_full(config)
     linear = size.layer_parameters * (2 * layers + backward * reached + 2 * whole_heads)
     if trained == "lora" and config.lora is not None:
         linear += (reached - whole_heads) * config.lora.rank * size.adapter_sides * (6 + again)
@@ -95,17 +96,20 @@ def extra_heads(config: BackboneConfig) -> int:
 
 def reached_layers(size: DecoderSize, config: BackboneConfig) -> int:
     """Layers, heads included, that the backward pass goes through."""
-    if _trained(config) == "head":
+    if trained_part(config) == "head":
         return 0
-    last = (config.lora.last_layers if config.lora else None) or size.layers
-    return min(size.layers, last) + extra_heads(config)
+    last = config.lora.last_layers if config.lora and trained_part(config) == "lora" else None
+    return min(size.layers, last or size.layers) + extra_heads(config)
 
 
-def _heads_in_full(config: BackboneConfig) -> bool:
-    return isinstance(config, PolicyConfig) and config.head_training == "full"
+def heads_in_full(config: BackboneConfig) -> int:
+    """Extra heads whose own weights are trained beside adapters elsewhere."""
+    whole = isinstance(config, PolicyConfig) and config.head_training == "full"
+    return extra_heads(config) if whole and trained_part(config) == "lora" else 0
 
 
-def _trained(config: BackboneConfig) -> str:
+def trained_part(config: BackboneConfig) -> Literal["lora", "head", "all"]:
+    """Adapters, the value head alone, or all weights."""
     if isinstance(config, ValueModelConfig):
         return config.train
     return "all" if config.lora is None else "lora"

@@ -142,29 +142,26 @@ def peft_config(config: LoRAConfig) -> LoraConfig:
 
 
 def load_named_parameters(
-    parameters: Mapping[str, nn.Parameter], state: Mapping[str, Tensor], source: str, strict: bool = True
+    parameters: Mapping[str, nn.Parameter], state: Mapping[str, Tensor], source: str
 ) -> None:
     """Copy `state` into `parameters` by name.
 
-    Errors: `ModelError` naming the first missing, extra or wrong-shaped key (missing and extra ones pass with
-    `strict=False`). Nothing is copied unless everything fits.
+    Errors: `ModelError` naming the first missing, extra or wrong-shaped key. Nothing is copied unless everything fits.
     """
-    if strict:
-        if missing := sorted(parameters.keys() - state.keys()):
-            raise ModelError(
-                f"{source}: {len(missing)} tensors missing, first {missing[0]!r}; it is of another model"
-            )
-        if extra := sorted(state.keys() - parameters.keys()):
-            raise ModelError(
-                f"{source}: {len(extra)} tensors too many, first {extra[0]!r}; it is of another model"
-            )
-    shared = sorted(parameters.keys() & state.keys())
-    for name in shared:
+    if missing := sorted(parameters.keys() - state.keys()):
+        raise ModelError(
+            f"{source}: {len(missing)} tensors missing, first {missing[0]!r}; it is of another model"
+        )
+    if extra := sorted(state.keys() - parameters.keys()):
+        raise ModelError(
+            f"{source}: {len(extra)} tensors too many, first {extra[0]!r}; it is of another model"
+        )
+    for name in sorted(state):
         if state[name].shape != parameters[name].shape:
             found, wanted = tuple(state[name].shape), tuple(parameters[name].shape)
             raise ModelError(
                 f"{source}: {name!r} has shape {found}, the model needs {wanted}; it is of another model"
             )
     with torch.no_grad():
-        for name in shared:
+        for name in sorted(state):
             parameters[name].copy_(state[name])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wmtp_ray.config.model import BackboneConfig
-from wmtp_ray.models.flops import extra_heads, reached_layers
+from wmtp_ray.config.model import BackboneConfig, ValueModelConfig
+from wmtp_ray.models.flops import extra_heads, heads_in_full, reached_layers, trained_part
 from wmtp_ray.models.shapes import DecoderSize
 
 BYTES = {"float32": 4, "bfloat16": 2}
@@ -51,19 +51,24 @@ def estimate_memory(
     `shards`: over how many workers decoder layers are sharded; one whole layer is then gathered at a time. Counts dense
     Llama-like layers; adapters are counted on all seven projections. An estimate: expect 30% either way.
     """
-    extra, reached = extra_heads(config), reached_layers(size, config)
-    per_value = BYTES[config.dtype] if config.lora is not None else BYTES["float32"]
-    layers = (size.layers + extra) * size.layer_parameters
+    extra, reached, whole_heads = extra_heads(config), reached_layers(size, config), heads_in_full(config)
     gathered = size.layer_parameters if shards > 1 else 0
-    trained = layers // shards + size.embedding_parameters
-    if config.lora is not None:
-        trained = reached * config.lora.rank * size.adapter_sides // shards
+    bare = isinstance(config, ValueModelConfig)  # has no unembedding
+    embedding = size.vocabulary * size.width if bare else size.embedding_parameters
+    if trained_part(config) == "all":
+        trained = (size.layers + extra) * size.layer_parameters // shards + embedding
+        weights = gathered * BYTES["float32"]
+    else:
+        rank = config.lora.rank if config.lora and trained_part(config) == "lora" else 0
+        adapters = (reached - whole_heads) * rank * size.adapter_sides
+        trained = (adapters + whole_heads * size.layer_parameters) // shards
+        frozen = (size.layers + extra - whole_heads) * size.layer_parameters // shards
+        weights = (frozen + gathered + embedding) * BYTES[config.dtype]
     kept_layers = 1 if config.gradient_checkpointing else max(1, reached - extra)
     width = max(size.width, size.ffn // 2)
     per_token = (SAVED_PER_LAYER * kept_layers + reached) * width * BYTES[config.dtype]
-    weights = layers // shards + gathered + size.embedding_parameters
     return MemoryEstimate(
-        weights=weights * per_value if config.lora is not None else gathered * per_value,
+        weights=weights,
         trained=trained * OPTIMIZED_BYTES,
         activations=micro_batch_tokens * per_token,
         logits=2 * chunk_size * size.vocabulary * 4,

@@ -189,9 +189,9 @@ class MTPPolicy(nn.Module):
         """The trained tensors (not copies), by stable names: what a checkpoint keeps."""
         return {name: parameter.detach() for name, parameter in self.trainable_parameters().items()}
 
-    def load_trainable_state_dict(self, state: Mapping[str, Tensor], strict: bool = True) -> None:
+    def load_trainable_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Load what `trainable_state_dict` gave; `ModelError` names a missing, extra or misshapen tensor."""
-        load_named_parameters(self.trainable_parameters(), state, "policy checkpoint", strict)
+        load_named_parameters(self.trainable_parameters(), state, "policy checkpoint")
 
     def export_hf(self, directory: Path) -> None:
         """Write head 1 as a plain `...ForCausalLM` that transformers and vLLM load, adapters merged."""

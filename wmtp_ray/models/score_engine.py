@@ -17,6 +17,7 @@ from wmtp_ray.config.model import DTypeName
 from wmtp_ray.data.batch import PackedBatch
 from wmtp_ray.data.segments import segments_of
 from wmtp_ray.errors import DataError, ModelError
+from wmtp_ray.models.backbone import DTYPES
 from wmtp_ray.models.model_cache import build_once
 from wmtp_ray.models.policy import MTPPolicy
 from wmtp_ray.models.scorer import next_token_losses, score
@@ -169,7 +170,8 @@ class ReferenceEngine:
         model = MTPPolicy.from_pretrained(
             settings.directory, 1, dtype=settings.dtype, cache_dir=settings.models
         )
-        self._model = model.requires_grad_(False).to(device).eval()
+        # Frozen, it needs no float32 master weights.
+        self._model = model.requires_grad_(False).to(device=device, dtype=DTYPES[settings.dtype]).eval()
         self._device = device
 
     def score(self, batch: PackedBatch) -> list[np.ndarray]:

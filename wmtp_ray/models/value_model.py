@@ -120,9 +120,9 @@ class ValueModel(nn.Module):
         """The trained tensors (not copies): what a checkpoint keeps."""
         return {name: parameter.detach() for name, parameter in self.trainable_parameters().items()}
 
-    def load_trainable_state_dict(self, state: Mapping[str, Tensor], strict: bool = True) -> None:
+    def load_trainable_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Load what `trainable_state_dict` gave; `ModelError` names a missing, extra or misshapen tensor."""
-        load_named_parameters(self.trainable_parameters(), state, "value model checkpoint", strict)
+        load_named_parameters(self.trainable_parameters(), state, "value model checkpoint")
 
     @property
     def fingerprint(self) -> str:
