@@ -112,6 +112,23 @@ def test_a_step_is_the_plain_definition(scene: Scene, settings: dict[str, Any]) 
     assert metrics["weight_mean"] == pytest.approx(every.mean().item())
 
 
+def test_dropout_has_no_part_in_what_a_step_selects(scene: Scene) -> None:
+    step, batches = step_of(scene, 2, 2)
+    policy = scene.policy(HEADS, dropout=0.5)
+    policy.train()
+    objective = scene.policy_objective(policy, Rho1Weighting(selection="step", k_percent=0.3))
+    found = []
+    for drawn in (1, 2):
+        torch.manual_seed(drawn)  # what workers or a resume leave behind
+        objective.prepare(step, batches, ALONE)
+        assert policy.training
+        for m in batches:
+            torch.manual_seed(m.number)
+            objective.backward(m)
+        found.append(objective.metrics(ALONE))
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("eos_weight", ["method", "one"])
 def test_exactly_the_share_is_kept_of_each_head_and_micro_batch(scene: Scene, eos_weight: str) -> None:
     config = Rho1Weighting(k_percent=0.35, eos_weight=eos_weight)  # type: ignore[arg-type]

@@ -115,6 +115,35 @@ def test_an_allowed_change_of_the_optimizer_takes_effect(
     assert {group["weight_decay"] for group in other._optimizer.param_groups} == {0.0}
 
 
+def test_a_run_that_trained_the_whole_plan_leaves_nothing_to_go_on_with(
+    scene: Scene, values: Values, whole: Trainer, tmp_path: Path
+) -> None:
+    with pytest.raises(StorageError, match=r"has trained all 5 steps of this plan; raise data\.plan\.epochs"):
+        from_other(scene, values, tmp_path, whole.run.path).train()
+
+
+def test_statistics_of_another_critic_begin_anew(scene: Scene, values: Values, tmp_path: Path) -> None:
+    def trainer(critic: str, path: Path, **changes: Any) -> Trainer:
+        config = dataclasses.replace(CONFIG, **changes)
+        made = trainer_of(
+            scene, "policy", path, values, config=config, notice=notices.append, dies_at=dies_at
+        )
+        made.fingerprints = FINGERPRINTS | {"critic": critic}
+        return made
+
+    notices: list[str] = []
+    dies_at: int | None = 3
+    with pytest.raises(Interruption):
+        trainer("first", tmp_path / "a").train()
+    dies_at = None
+    allowed = {"resume": tmp_path / "a", "resume_allow": ("critic",)}
+    same, other = (trainer(critic, tmp_path / critic, **allowed) for critic in ("first", "second"))
+    assert same.train() and not any("begin anew" in line for line in notices)
+    assert other.train() and any("its statistics begin anew" in line for line in notices)
+    taken = [newest_state(one.run.checkpoints) for one in (same, other)]
+    assert taken[0] and taken[1] and taken[0].objective != taken[1].objective
+
+
 def test_a_directory_without_checkpoints_is_refused(scene: Scene, values: Values, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="has no complete checkpoint; name another run directory"):
         from_other(scene, values, tmp_path / "b", tmp_path / "a").train()

@@ -132,8 +132,9 @@ def _train(spec: WorkerSpec, run: RunDirectory) -> None:
     )
     if trainer.train() and collective.rank == 0:
         chosen = trainer.exported()
-        if sharded or chosen:  # a sharded model cannot be written by one rank alone
+        if sharded:  # cannot be written by one rank alone
             objective = spec.job.build(device)
+        if sharded or chosen:
             chosen = chosen or load_step(run.checkpoints, trainer.plan.num_steps)
             objective.model.load_trainable_state_dict(chosen.parameters)
             objective.load_state_dict(chosen.state.objective)

@@ -11,10 +11,9 @@ from torch import Tensor
 from wmtp_ray.data.batch import PackedBatch
 from wmtp_ray.data.plan import PlannedMicroBatch
 
-Need = Literal["values", "reference_losses", "token_cells", "policy_losses"]
-"""What an objective must know of each token. `values`: the frozen critic's. `reference_losses`: a frozen model's
-cross-entropy. `token_cells`: class and place of the token in its program. These three are fetched ahead and stand in
-the `MicroBatch`. `policy_losses`: the policy's own, known during the step only."""
+Need = Literal["values", "reference_losses", "token_cells"]
+"""What an objective must know of each token, fetched ahead into the `MicroBatch`. `values`: the frozen critic's.
+`reference_losses`: a frozen model's cross-entropy. `token_cells`: class and place of the token in its program."""
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,8 @@ FREE_TO_CHANGE = (
     "cluster",
     "checkpoint.every_steps",
     "checkpoint.keep",
+    "checkpoint.best_metric",
+    "checkpoint.best_is",
     "tracking",
     "storage",
     "resume_allow",
@@ -46,7 +48,8 @@ FREE_TO_CHANGE = (
         )
     ),
 )
-"""Keys that may differ when a run is resumed: they change where and how fast it runs, not what it computes."""
+"""Keys that may differ when a run is resumed: they change where and how fast it runs and what is kept of it, not what
+it computes."""
 
 
 def run_path(root: Path, job: str, name: str) -> Path:
@@ -74,9 +77,8 @@ class RunDirectory:
         """
         run = cls(run_path(root, job, config.name))  # pyright: ignore[reportAttributeAccessIssue]
         try:
-            if fresh and run.path.exists():
-                moved = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
-                run.path.rename(run.path.with_name(f"{run.path.name}.{moved}"))
+            if fresh:
+                run.move_aside()
             if (run.path / "config.yaml").exists():
                 run.refuse_changes(config)
             run.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -87,6 +89,11 @@ class RunDirectory:
         if run.result is None:
             run.write("config.yaml", dump_yaml(config))
         return run
+
+    def move_aside(self) -> None:
+        """Keep what is there under a name of its own, so that the run begins anew."""
+        if self.path.exists():
+            self.path.rename(self.path.with_name(f"{self.path.name}.{datetime.now():%Y%m%d-%H%M%S-%f}"))
 
     def refuse_changes(self, config: BaseModel, free: Sequence[str] = ()) -> None:
         """`ConfigError` where this run was made with another configuration than `config`, naming what differs beyond
@@ -111,12 +118,7 @@ class RunDirectory:
 
     def write(self, name: str, text: str) -> None:
         """Write one small text file of the run atomically; `StorageError` on a full disk."""
-        try:
-            write_bytes_atomically(self.path / name, text.encode())
-        except OSError as error:
-            raise StorageError(
-                f"cannot write {self.path / name}: {error.strerror or error}; free space and run the same command"
-            ) from error
+        write_bytes_atomically(self.path / name, text.encode())
 
     @property
     def result(self) -> dict[str, Any] | None:

@@ -171,11 +171,12 @@ class WeightedMTPObjective:
 
     @torch.no_grad()
     def _policy_losses(self, micro_batch: MicroBatch, weights: HeadWeights) -> list[Tensor]:
-        """The policy's losses [R, T] by head, in a forward of their own."""
+        """The policy's losses [R, T] by head, in a forward of their own, without dropout."""
         batch = micro_batch.batch.to(self._device)
         self._forward_tokens += micro_batch.planned.num_tokens
+        self.model.eval()
         hidden_RTD = self.model.trunk(batch)
-        return [
+        losses = [
             chunked_mtp_loss(
                 self.model.head(k, hidden_RTD, batch),
                 self.model.unembedding,
@@ -185,6 +186,8 @@ class WeightedMTPObjective:
             ).ce_BT
             for k in self._heads
         ]
+        self.model.train()
+        return losses
 
     def _head_loss(
         self, k: int, below_RTD: Tensor, on_device: PackedBatch, weights: HeadWeights, divisor: float

@@ -14,8 +14,11 @@ KEYS_BEHIND = {
     "store": ("data.store",),
     "model": ("model.name",),
     "critic": ("critic.run", "critic.path"),
+    "reference": ("reference.run", "reference.path"),
 }
 """The configuration keys behind each fingerprint of a checkpoint."""
+SCORERS = ("critic", "reference")
+"""Those of frozen models, whose scores the statistics of a weighting are of."""
 
 
 def may_differ(resume_allow: Iterable[str]) -> frozenset[str]:

@@ -39,7 +39,7 @@ from wmtp_ray.training.generator import seed_generators
 from wmtp_ray.training.metrics_file import MetricsFile
 from wmtp_ray.training.objective import Metrics, Objective
 from wmtp_ray.training.optimizer import build_optimizer, learning_rates, load_moments
-from wmtp_ray.training.resume import may_differ, trained_steps
+from wmtp_ray.training.resume import SCORERS, may_differ, trained_steps
 from wmtp_ray.training.schedule import build_schedule
 from wmtp_ray.training.sharding import clip_gradients, placed_like, whole
 from wmtp_ray.training.trackers import NoTracker, Tracker
@@ -269,13 +269,19 @@ class Trainer:
                 f"{self.run.path}: the plan's first {state.step} steps are not those that were trained; give the run "
                 f"another name and set resume: {self.run.path}"
             )
+        if not own and alike and state.step >= self.plan.num_steps:
+            raise StorageError(
+                f"resume = {self.config.resume} has trained all {state.step} steps of this plan; raise "
+                "data.plan.epochs or data.plan.max_steps, or change data"
+            )
         model.load_trainable_state_dict(placed_like(checkpoint.parameters, model.trainable_state_dict()))
         load_moments(self._optimizer, checkpoint.optimizer)
-        if state.objective.keys() == self.objective.state_dict().keys():
+        kept = state.objective.keys() == self.objective.state_dict().keys()
+        if kept and all(state.fingerprints.get(s) == self.fingerprints.get(s) for s in SCORERS):
             self.objective.load_state_dict(state.objective)
         else:
             self._notice_once(
-                f"the weighting is another one than in {self.config.resume}: its statistics begin anew"
+                "the weighting, or the model that it reads, is another one than before: its statistics begin anew"
             )
         if own or alike:
             self._steps_done = state.step

@@ -21,7 +21,7 @@ from wmtp_ray.value_weighting.rho1 import kept_targets, rho1_weights
 class Rho1(LossSelection):
     """Weights 1 on the kept share of each head's targets, 0 elsewhere."""
 
-    needs: ClassVar[frozenset[Need]] = frozenset({"reference_losses", "policy_losses"})
+    needs: ClassVar[frozenset[Need]] = frozenset({"reference_losses"})
 
     def __init__(self, config: Rho1Weighting) -> None:
         self._config = config
