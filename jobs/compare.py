@@ -18,7 +18,7 @@ from rich.table import Table
 
 from jobs import critic, ref_tuning
 from wmtp_ray.cluster.cells import require_unchanged, train_cells
-from wmtp_ray.cluster.compared import best_rates, described, evaluation_of, gather
+from wmtp_ray.cluster.compared import best_rates, described, evaluation_name, evaluation_of, gather
 from wmtp_ray.cluster.connect import connected
 from wmtp_ray.cluster.evaluation_plan import plan_evaluation
 from wmtp_ray.cluster.matrix import Cell, Matrix
@@ -30,7 +30,7 @@ from wmtp_ray.config.evaluate import EngineConfig, JudgeConfig
 from wmtp_ray.evaluation.comparison import Comparison, listings, markdown, to_csv, to_json
 from wmtp_ray.evaluation.samples import JudgedSample
 from wmtp_ray.report.comparison import comparison_report
-from wmtp_ray.storage.runs import REPORT, RunDirectory
+from wmtp_ray.storage.runs import REPORT, RunDirectory, run_path
 
 console = Console(highlight=False, markup=False, soft_wrap=True, width=200)
 """A job's log has no width of its own, and tables are wide."""
@@ -45,15 +45,17 @@ def run(config: CompareJobConfig, flags: Flags) -> None:
         for line in described(matrix):
             console.print(line)
         return
-    run = RunDirectory.open(config.storage.root, "compare", config, fresh=flags.fresh)
-    with connected(_cpus(matrix)) if flags.fresh or not _all_there(matrix) else nullcontext():
+    if flags.fresh:
+        _move_aside(matrix)
+    run = RunDirectory.open(config.storage.root, "compare", config)
+    with nullcontext() if _all_there(matrix) else connected(_cpus(matrix)):
         _train_frozen(matrix)
         tried = matrix.tried()
-        _train(matrix, tried, flags.fresh)
+        _train(matrix, tried)
         cells = matrix.cells(best_rates(matrix, tried))
         done = {cell.config.name for cell in tried}
-        _train(matrix, [c for c in cells if c.config.name not in done], flags.fresh)
-        samples = _samples(config, cells, flags.fresh)
+        _train(matrix, [c for c in cells if c.config.name not in done])
+        samples = _samples(config, cells)
     comparison = gather(matrix, cells, tried, samples)
     run.write("config.yaml", dump_yaml(config))
     run.write("report.md", markdown(comparison))
@@ -61,6 +63,18 @@ def run(config: CompareJobConfig, flags: Flags) -> None:
     run.write(REPORT, comparison_report(comparison, dump_yaml(config)))
     run.finish(to_json(comparison))
     _show(comparison, run)
+
+
+def _move_aside(matrix: Matrix) -> None:
+    """All that an earlier start left, before anything is trained: killed half-way, the same command without --fresh
+    would take old cells for new ones."""
+    root, config = matrix.comparison.storage.root, matrix.comparison
+    for run in (
+        *(cell.run for cell in matrix.every_cell()),
+        RunDirectory(run_path(root, "evaluate", evaluation_name(config))),
+        RunDirectory(run_path(root, "compare", config.name)),
+    ):
+        run.move_aside()
 
 
 def _all_there(matrix: Matrix) -> bool:
@@ -86,21 +100,20 @@ def _train_frozen(matrix: Matrix) -> None:
             ref_tuning.run(model.own, flags)
 
 
-def _train(matrix: Matrix, cells: Sequence[Cell], fresh: bool) -> None:
+def _train(matrix: Matrix, cells: Sequence[Cell]) -> None:
     if not cells:
         return
-    if not fresh:
-        require_unchanged(cells, matrix.base_fingerprint)
-        there = sum(cell.finished for cell in cells)
-        console.print(f"{len(cells)} cells, {there} of them finished and used again")
-    train_cells(cells, matrix.comparison.held_out, fresh, matrix.comparison.concurrent, console.print)
+    require_unchanged(cells, matrix.base_fingerprint)
+    there = sum(cell.finished for cell in cells)
+    console.print(f"{len(cells)} cells, {there} of them finished and used again")
+    train_cells(cells, matrix.comparison.held_out, matrix.comparison.concurrent, console.print)
 
 
-def _samples(config: CompareJobConfig, cells: Sequence[Cell], fresh: bool) -> list[JudgedSample]:
+def _samples(config: CompareJobConfig, cells: Sequence[Cell]) -> list[JudgedSample]:
     if config.pass_at_k is None:
         return []
     wanted = evaluation_of(config, config.pass_at_k, cells)
-    run = RunDirectory.open(config.storage.root, "evaluate", wanted, fresh=fresh)
+    run = RunDirectory.open(config.storage.root, "evaluate", wanted)
     plan = plan_evaluation(wanted)
     models = {model.name for model in wanted.models}
     return [
@@ -109,6 +122,7 @@ def _samples(config: CompareJobConfig, cells: Sequence[Cell], fresh: bool) -> li
         if sample.model in models
         and (sample.benchmark, sample.problem_id) in plan.tasks
         and sample.temperature in wanted.decoding.temperatures
+        and sample.sample < wanted.decoding.samples_per_problem
     ]
 
 

@@ -13,7 +13,7 @@ training problems can be scored by a critic that has not seen them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -60,6 +60,10 @@ class CriticSide:
 
 def run(config: CriticJobConfig, flags: Flags) -> None:
     """Train and export the critic that `config` describes, or one for each fold."""
+    if config.folds and flags.fresh and not flags.dry_run:
+        for part in config.by_fold():  # first, lest a later start take an old fold for a new one
+            RunDirectory(run_path(part.storage.root, "critic", part.name)).move_aside()
+        flags = replace(flags, fresh=False)
     for part in config.by_fold():
         run_training_job("critic", part, CriticSide(part), flags)
 

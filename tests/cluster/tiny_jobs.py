@@ -32,11 +32,11 @@ def tiny_root(root: Path) -> Path:
     return root
 
 
-def tiny_store(root: Path, problems: int) -> None:
-    """Write `stores/tiny`."""
+def tiny_store(root: Path, problems: int, name: str = "tiny") -> None:
+    """Write `stores/<name>`."""
     tokenizer = load_tokenizer(root / "model")
     write_store(
-        root / "stores" / "tiny",
+        root / "stores" / name,
         [_problem(i) for i in range(problems)],
         tokenizer,
         128,

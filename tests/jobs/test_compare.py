@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 import yaml
 
+from jobs.compare import _move_aside
 from tests.cluster.tiny_jobs import (
     STEPS,
     finish,
@@ -23,11 +26,13 @@ from tests.cluster.tiny_jobs import (
     tiny_root,
     tiny_store,
 )
+from wmtp_ray.cluster import cells
 from wmtp_ray.cluster.compared import described, evaluation_of, solved
-from wmtp_ray.cluster.matrix import Matrix
+from wmtp_ray.cluster.matrix import Cell, Matrix
 from wmtp_ray.config.compare import CompareJobConfig
+from wmtp_ray.config.data import SamplingConfig
 from wmtp_ray.config.load import validate
-from wmtp_ray.errors import ConfigError, DataError, StorageError
+from wmtp_ray.errors import ConfigError, DataError, ModelError, StoppedError, StorageError
 from wmtp_ray.evaluation.samples import JudgedSample
 from wmtp_ray.evaluation.verify import Status
 from wmtp_ray.models.value_model import KIND
@@ -73,9 +78,9 @@ def test_arms_of_a_seed_share_plan_start_and_settings_and_seeds_share_none(root:
     k1 = {"name": "one_head", "recipe": "uniform_k1"}
     shifted = {"name": "circular_shift", "critic": "trained"}
     matrix = Matrix(comparison(root, arms=[*ARMS, k1, shifted]))
-    cells = matrix.cells(dict.fromkeys(("uniform", "again", "critic", "one_head", "circular_shift"), 1e-3))
-    assert len(cells) == 10 and len({cell.config.name for cell in cells}) == 10
-    by_seed = [[cell for cell in cells if cell.seed == seed] for seed in (0, 1)]
+    made = matrix.cells(dict.fromkeys(("uniform", "again", "critic", "one_head", "circular_shift"), 1e-3))
+    assert len(made) == 10 and len({cell.config.name for cell in made}) == 10
+    by_seed = [[cell for cell in made if cell.seed == seed] for seed in (0, 1)]
     for own in by_seed:
         assert len({cell.plan.fingerprint for cell in own}) == 1
         assert {cell.config.seed for cell in own} == {own[0].seed}
@@ -87,7 +92,7 @@ def test_arms_of_a_seed_share_plan_start_and_settings_and_seeds_share_none(root:
         assert all(cell.config.weighting.eos_weight == "one" for cell in own)
     first, second = (own[0] for own in by_seed)
     assert first.plan.fingerprint != second.plan.fingerprint
-    assert [c.config.weighting.seed for c in cells if c.arm == "circular_shift"] == [0, 1]  # type: ignore[union-attr]
+    assert [c.config.weighting.seed for c in made if c.arm == "circular_shift"] == [0, 1]  # type: ignore[union-attr]
     assert [c.config.model.num_heads for c in by_seed[0]] == [2, 2, 2, 1, 2]
 
 
@@ -181,8 +186,71 @@ def test_a_critic_that_trains_on_held_out_problems_is_refused(root: Path) -> Non
     Matrix(comparison(root)).check_held_out()
     file = str(root / "critic-compared.yaml")
     leaking = {"trained": {"config": file, "overrides": ["data.sampling.split=test"]}}
-    with pytest.raises(ConfigError, match="critic-compared trains on 6 of the 6 problems of held_out"):
+    with pytest.raises(ConfigError, match="critic-compared trains on, or is chosen by, 6 of the 6 problems"):
         Matrix(comparison(root, critics=leaking)).check_held_out()
+
+
+def test_a_critic_of_another_store_that_knows_held_out_problems_is_refused(tmp_path: Path) -> None:
+    root = tiny_root(tmp_path)
+    tiny_store(root, problems=26, name="other")  # two problems of what is split `test` in both
+    file = str(root / "critic-compared.yaml")
+    for change in ("data.sampling.split=test", "data.validation.split=test"):
+        overrides = ["data.store=other", change, "checkpoint.export=best"]
+        critics = {"trained": {"config": file, "overrides": overrides}}
+        with pytest.raises(ConfigError, match="2 of the 6 problems of held_out"):
+            Matrix(comparison(root, critics=critics)).check_held_out()
+    last = {"trained": {"config": file, "overrides": ["data.store=other", "data.validation.split=test"]}}
+    Matrix(comparison(root, critics=last)).check_held_out()
+
+
+def test_what_a_step_of_all_comparisons_costs_counts(root: Path) -> None:
+    def training(*overrides: str) -> float:
+        critics = {"trained": {"config": str(root / "critic-compared.yaml"), "overrides": overrides}}
+        matrix = Matrix(comparison(root, critics=critics))
+        return matrix.cell(matrix.comparison.arm("critic"), 0, 1e-3).cost.scorer_training
+
+    method = "objective.method=ranking"
+    planned, step = training(method), training(method, "objective.pairs=step")
+    assert planned < step < 2 * planned
+    alone = ("data.plan.micro_batches_per_step=1", "cluster.num_workers=1")
+    assert training(method, *alone) == training(method, "objective.pairs=step", *alone)
+
+
+def test_fresh_moves_everything_aside_before_anything_is_trained(root: Path) -> None:
+    matrix = Matrix(comparison(root, name="aside", learning_rates=[1e-3, 2e-3]))
+    names = {cell.config.name for cell in matrix.every_cell()}
+    assert len(names) == 3 * 2 * 2
+    runs = [f"cell-{name}" for name in names] + ["compare-aside", "evaluate-compare-aside"]
+    for run in runs:
+        (root / "runs" / run).mkdir(parents=True)
+    _move_aside(matrix)
+    left = [path.name for path in (root / "runs").iterdir() if "aside" in path.name]
+    assert len(left) == len(runs) and not set(left) & set(runs)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_after_a_failure_or_a_request_to_stop_no_cell_is_begun(
+    root: Path, monkeypatch: pytest.MonkeyPatch, asked: bool
+) -> None:
+    begun: list[str] = []
+
+    def train(cell: Cell, held_out: SamplingConfig) -> None:
+        begun.append(cell.config.name)
+        if asked:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.5)
+        elif len(begun) == 1:
+            raise ModelError("the first one fails")
+
+    monkeypatch.setattr(cells.ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(cells, "_room", lambda cell: 2)
+    monkeypatch.setattr(cells, "_train", train)
+    matrix = Matrix(comparison(root, name="stopped"))
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(StoppedError if asked else ModelError, match=r"not begun|the first one fails"):
+        cells.train_cells(matrix.every_cell(), matrix.comparison.held_out, None, lambda line: None)
+    assert 1 <= len(begun) <= 2
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_critic_of_a_store_that_was_prepared_anew_is_refused(tmp_path: Path) -> None:
@@ -227,8 +295,8 @@ def test_a_comparison_may_be_given_more_seeds_and_samples_but_no_other_primary_c
         config = comparison(root, name="grown", **sections)
         RunDirectory.open(root, "compare", config)
         assert config.pass_at_k is not None
-        cells = Matrix(config).cells(dict.fromkeys(("uniform", "again", "critic"), 1e-3))
-        wanted = evaluation_of(config, config.pass_at_k, cells)
+        made = Matrix(config).cells(dict.fromkeys(("uniform", "again", "critic"), 1e-3))
+        wanted = evaluation_of(config, config.pass_at_k, made)
         assert len(wanted.models) == 3 * len(config.seeds)
         RunDirectory.open(root, "evaluate", wanted)
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +15,7 @@ import ray
 from wmtp_ray.cluster.job import run_training_job
 from wmtp_ray.cluster.matrix import JOB, Cell, held_out_plan
 from wmtp_ray.cluster.policy import PolicySide, scorer_use
+from wmtp_ray.cluster.stopping import on_sigterm
 from wmtp_ray.cluster.train import logical_cpus
 from wmtp_ray.config.command import Flags
 from wmtp_ray.config.data import SamplingConfig
@@ -24,11 +23,10 @@ from wmtp_ray.data.loading import load_micro_batch
 from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.plan import Plan
 from wmtp_ray.data.store import SolutionStore, store_path
-from wmtp_ray.errors import StorageError
+from wmtp_ray.errors import StoppedError, StorageError
 from wmtp_ray.models.scorer import next_token_losses
 from wmtp_ray.models.tokenizer import load_tokenizer
 from wmtp_ray.storage.runs import RunDirectory
-from wmtp_ray.training.checkpoint import newest_state
 from wmtp_ray.training.metrics_file import read_metrics
 from wmtp_ray.training.policy_objective import WeightedMTPObjective
 
@@ -63,34 +61,50 @@ class CellSide(PolicySide):
 
 
 def train_cells(
-    cells: Sequence[Cell],
-    held_out: SamplingConfig,
-    fresh: bool,
-    most: int | None,
-    say: Callable[[str], None],
+    cells: Sequence[Cell], held_out: SamplingConfig, most: int | None, say: Callable[[str], None]
 ) -> None:
     """Train those that are not finished. This process must be connected to Ray.
 
     As many at a time as there is room for, at most `most`: cells that do not fit beside each other could wait for each
-    other's resources for ever. If one fails, those under way end first.
+    other's resources for ever. If one fails, or the job is asked to stop, no other is begun, and those under way end
+    first: asked, each with a checkpoint after the step in progress.
     """
-    todo = [cell for cell in cells if fresh or not cell.finished]
+    todo = [cell for cell in cells if not cell.finished]
     room = min(map(_room, todo), default=1) if ray.is_initialized() else 1
     at_a_time = min(len(todo), max(1, room), most or len(todo))
     if at_a_time <= 1:
         for number, cell in enumerate(todo, start=1):
             say(f"cell {number} of {len(todo)}")
-            _train(cell, held_out, fresh)
+            _train(cell, held_out)
         return
     say(f"{len(todo)} cells, {at_a_time} at a time")
-    with _stopping(todo), ThreadPoolExecutor(at_a_time) as pool:
-        running = [pool.submit(_train, cell, held_out, fresh) for cell in todo]
+    over = threading.Event()
+
+    def train(cell: Cell) -> None:
+        if over.is_set():
+            raise StoppedError(f"{cell.run.path.name} was not begun; the same command goes on with it")
         try:
-            for one in running:
-                one.result()
+            _train(cell, held_out)
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            over.set()
             raise
+
+    def stop() -> None:
+        over.set()
+        for cell in todo:
+            attempt = cell.run.path / "attempt"
+            if attempt.exists() and not cell.finished:
+                cell.run.request_stop(attempt.read_text())
+
+    with on_sigterm(stop), ThreadPoolExecutor(at_a_time) as pool:
+        try:
+            errors = [one.exception() for one in [pool.submit(train, cell) for cell in todo]]
+        except BaseException:
+            stop()
+            raise
+    failed = [error for error in errors if error is not None]
+    for error in sorted(failed, key=lambda error: isinstance(error, StoppedError)):
+        raise error
 
 
 def require_unchanged(cells: Sequence[Cell], base_fingerprint: str) -> None:
@@ -100,8 +114,7 @@ def require_unchanged(cells: Sequence[Cell], base_fingerprint: str) -> None:
         if not cell.finished:
             continue
         cell.run.refuse_changes(cell.config)
-        state, use = newest_state(cell.run.checkpoints), scorer_use(cell.config)
-        then = state.fingerprints if state else {}
+        then, use = (cell.run.result or {})["fingerprints"], scorer_use(cell.config)
         now = {"plan": cell.plan.fingerprint, "model": base_fingerprint}
         if use is not None:
             now[use.section] = "+".join(engine.fingerprint for engine in use.engines())
@@ -131,9 +144,9 @@ def device_seconds(run: RunDirectory) -> float:
     return sum(r["seconds"] * r["workers"] + r.get("score_seconds", 0.0) for r in steps)
 
 
-def _train(cell: Cell, held_out: SamplingConfig, fresh: bool) -> None:
+def _train(cell: Cell, held_out: SamplingConfig) -> None:
     side = CellSide(cell.config, merged=False, held_out=held_out)
-    run_training_job(JOB, cell.config, side, Flags(dry_run=False, fresh=fresh), scorer_use(cell.config))
+    run_training_job(JOB, cell.config, side, Flags(dry_run=False, fresh=False), scorer_use(cell.config))
 
 
 def _room(cell: Cell) -> int:
@@ -145,25 +158,3 @@ def _room(cell: Cell) -> int:
     rooms = [there.get("CPU", 0.0) / max(logical_cpus(cluster, use), 1e-9)]
     rooms += [there.get("GPU", 0.0) / gpus] if gpus else []
     return int(min(rooms))
-
-
-@contextmanager
-def _stopping(cells: Sequence[Cell]) -> Iterator[None]:
-    """Inside, SIGTERM asks every cell that runs to save a checkpoint and end; a second one ends the job at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-
-    def ask(number: int, frame: Any) -> None:
-        signal.signal(signal.SIGTERM, before)
-        for cell in cells:
-            attempt = cell.run.path / "attempt"
-            if attempt.exists() and not cell.finished:
-                cell.run.request_stop(attempt.read_text())
-
-    signal.signal(signal.SIGTERM, ask)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

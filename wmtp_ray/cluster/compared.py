@@ -53,7 +53,7 @@ def evaluation_of(
         for cell in cells
     )
     return EvaluateJobConfig(
-        name=f"compare-{config.name}",
+        name=evaluation_name(config),
         storage=config.storage,
         seed=wanted.seed,
         models=models,
@@ -63,6 +63,11 @@ def evaluation_of(
         judge=wanted.judge,
         resume_allow=MAY_GROW,
     )
+
+
+def evaluation_name(config: CompareJobConfig) -> str:
+    """Name of the evaluation's run."""
+    return f"compare-{config.name}"
 
 
 def gather(
@@ -154,8 +159,7 @@ def solved(samples: Sequence[JudgedSample], ks: Sequence[int]) -> dict[str, dict
                 if len(judged) < max(ks):
                     raise DataError(
                         f"{model} has {len(judged)} verdicts on problem {problem} of {benchmark} and pass@{max(ks)} "
-                        "needs as many: the sandbox failed for the others; remove the evaluation's run directory and "
-                        "run the same command on a machine with more room"
+                        "needs as many: the sandbox failed for the others; the same command draws and judges them again"
                     )
     return {
         f"pass@{k} ({benchmark})": {

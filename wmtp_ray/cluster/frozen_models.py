@@ -48,18 +48,37 @@ class FrozenModel:
         """`DataError` where one of its runs was trained on other contents than its store has now: problems that are
         held out today may be among them."""
         for part in self.parts:
-            run = self.directory(part)
-            try:
-                self.plan(part).check_store(SolutionStore.named(part.storage.root, part.data.store))
-            except DataError as error:
-                raise DataError(
-                    f"{run.path} was trained before its store was prepared anew ({error}); train it again with --fresh"
-                ) from None
+            _unchanged_store(self.directory(part), part, self.plan(part))
+
+    def known_problems(self, part: CriticJobConfig | PolicyJobConfig) -> set[str]:
+        """Ids of the problems that one of its runs was, or will be, trained on or chosen by. Errors of
+        `check_stores`."""
+        run = self.directory(part)
+        if run.result is None:
+            planned = plan_job(part)
+            store, plans = planned.store, [planned.training, planned.validation]
+        else:
+            plans = [Plan.load(run.plan), Plan.load(run.validation_plan)]
+            store = _unchanged_store(run, part, plans[0])
+        if part.checkpoint.export == "last":
+            del plans[1]
+        return {name for plan in plans for name in store.index.ids_of(plan.columns["row"])}
 
     def plan(self, part: CriticJobConfig | PolicyJobConfig) -> Plan:
         """What one of its runs was, or will be, trained on."""
         run = self.directory(part)
         return Plan.load(run.plan) if run.result is not None else plan_job(part).training
+
+
+def _unchanged_store(run: RunDirectory, part: CriticJobConfig | PolicyJobConfig, plan: Plan) -> SolutionStore:
+    store = SolutionStore.named(part.storage.root, part.data.store)
+    try:
+        plan.check_store(store)
+    except DataError as error:
+        raise DataError(
+            f"{run.path} was trained before its store was prepared anew ({error}); train it again with --fresh"
+        ) from None
+    return store
 
 
 def find_frozen(kind: Kind, named: Mapping[str, FrozenModelConfig], root: Path) -> dict[str, FrozenModel]:

@@ -108,7 +108,7 @@ def run_training_job(
     _print_sampling(planned)
     with connected(logical_cpus(config.cluster, scorer)):
         seconds, asked = train_on_ray(spec, scorer, planned.training.num_steps)
-    result = _result(run, config, planned, seconds)
+    result = {"fingerprints": fingerprints} | _result(run, config, planned, seconds)
     if asked:
         result["critic_forwards"] = asked.stored_batches
     _write_diagnostics(run, config, planned.store, backbone)

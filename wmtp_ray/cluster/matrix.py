@@ -11,7 +11,7 @@ import numpy as np
 from wmtp_ray.cluster.frozen_models import FrozenModel, find_frozen
 from wmtp_ray.cluster.policy import scorer_use
 from wmtp_ray.cluster.train import logical_cpus
-from wmtp_ray.config import PolicyJobConfig
+from wmtp_ray.config import CriticJobConfig, PolicyJobConfig
 from wmtp_ray.config.compare import ArmConfig, CompareJobConfig, cell_config
 from wmtp_ray.config.data import PlanConfig, SamplingConfig
 from wmtp_ray.config.model import BackboneConfig, ValueModelConfig
@@ -84,20 +84,17 @@ class Matrix:
         return [model for i, model in enumerate(used) if model not in used[:i]]
 
     def check_held_out(self) -> None:
-        """`ConfigError` where a critic or reference model trains on problems that the arms are compared on."""
-        row_problem = self.store.index.row_problem
-        held_out = np.unique(row_problem[self.held_out.columns["row"]])
+        """`ConfigError` where a critic or reference model knows problems that the arms are compared on."""
+        index = self.store.index
+        held_out = set(index.ids_of(self.held_out.columns["row"]))
         for model in self.frozen:
             for part in model.parts:
-                plan = model.plan(part)
-                if plan.facts["store"] != self.store.fingerprint:
-                    continue
-                met = np.intersect1d(row_problem[plan.columns["row"]], held_out)
-                if met.size:
+                met = held_out & model.known_problems(part)
+                if met:
                     raise ConfigError(
-                        f"{model.kind}-{part.name} trains on {met.size} of the {held_out.size} problems of held_out "
-                        f"(split {self.comparison.held_out.split}); train it on another split than the arms are "
-                        "compared on"
+                        f"{model.kind}-{part.name} trains on, or is chosen by, {len(met)} of the {len(held_out)} "
+                        f"problems of held_out (split {self.comparison.held_out.split}); train it on another split "
+                        "than the arms are compared on"
                     )
 
     def tried(self) -> list[Cell]:
@@ -114,6 +111,11 @@ class Matrix:
             for seed in self.comparison.seeds
             for arm in self.comparison.arms
         ]
+
+    def every_cell(self) -> list[Cell]:
+        """Every arm under every seed with every learning rate, whichever will be taken."""
+        arms = [arm.name for arm in self.comparison.arms]
+        return [cell for rate in self.comparison.rates for cell in self.cells(dict.fromkeys(arms, rate))]
 
     def cell(self, arm: ArmConfig, seed: int, rate: float) -> Cell:
         """One cell."""
@@ -212,6 +214,8 @@ class Matrix:
                 heads = part.model.num_heads if isinstance(part, PolicyJobConfig) else 0
                 work = TokenWork.of(plan, heads)
                 flops += float(training_flops(size, part.model, work)) if size else math.nan
+                if size and isinstance(part, CriticJobConfig) and part.has_second_pass:
+                    flops += float(forward_flops(size, work))
                 rows |= {(part.data.store, int(row)) for row in plan.columns["row"]}
             self._trainings[key] = _Training(flops, frozenset(rows))
         return self._trainings[key]

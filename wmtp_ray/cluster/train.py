@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from types import FrameType
 
 from ray import cloudpickle
 from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -23,6 +18,7 @@ from wmtp_ray.cluster.controlled import Deaths, train_loop
 from wmtp_ray.cluster.elastic import Growth, await_room, worker_resources
 from wmtp_ray.cluster.progress import Progress
 from wmtp_ray.cluster.scoring import ScorePool, ScorerUse
+from wmtp_ray.cluster.stopping import on_sigterm
 from wmtp_ray.cluster.worker import WorkerSpec
 from wmtp_ray.config.run import ClusterConfig
 from wmtp_ray.storage.runs import RunDirectory
@@ -52,33 +48,13 @@ def train_on_ray(
     try:
         if pool:
             spec = replace(spec, scores=pool.access)
-        with Progress(run, total_steps), _stopping(run, spec.attempt):
+        with Progress(run, total_steps), on_sigterm(lambda: run.request_stop(spec.attempt)):
             _fit(spec, run, total_steps)
         asked = pool.counts() if pool else None
     finally:
         if pool:
             pool.close()
     return time.perf_counter() - started, asked
-
-
-@contextmanager
-def _stopping(run: RunDirectory, attempt: str) -> Iterator[None]:
-    """Inside, SIGTERM (which `ray job stop` sends, too) asks the workers to save a checkpoint and end; a second
-    one ends the job at once. Several runs at a time have a thread each, which gets no signals: who starts them asks."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, before)
-        run.request_stop(attempt)
-
-    signal.signal(signal.SIGTERM, ask)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _fit(spec: WorkerSpec, run: RunDirectory, total_steps: int) -> None:

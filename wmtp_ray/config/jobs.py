@@ -8,7 +8,7 @@ from typing import Annotated, Self
 from pydantic import Field, NonNegativeInt, model_validator
 
 from wmtp_ray.config import checks
-from wmtp_ray.config.base import Section
+from wmtp_ray.config.base import Name, Section
 from wmtp_ray.config.critic import CriticObjectiveConfig, RankingConfig, fold_runs
 from wmtp_ray.config.data import DataConfig
 from wmtp_ray.config.model import PolicyConfig, ValueModelConfig
@@ -33,7 +33,7 @@ from wmtp_ray.config.weighting import (
 class JobConfig(Section):
     """What every job says."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Name
     """Identity of the run: the same job and name resume it."""
     storage: StorageConfig = StorageConfig()
 
@@ -83,6 +83,13 @@ class CriticJobConfig(TrainingJobConfig):
         checks.random_labels_choose_nothing(self.objective, self.checkpoint)
         return self
 
+    @property
+    def has_second_pass(self) -> bool:
+        """Whether each step takes one more forward pass: `objective.pairs: step`, unless no worker has two
+        micro-batches."""
+        step = isinstance(self.objective, RankingConfig) and self.objective.pairs == "step"
+        return step and self.data.plan.micro_batches_per_step > self.cluster.worker_range[0]
+
     def by_fold(self) -> list[CriticJobConfig]:
         """The configuration of each critic: this one, or one that leaves out a fold for every fold."""
         if self.folds is None:
@@ -108,7 +115,7 @@ class PolicyJobConfig(TrainingJobConfig):
     def _singles(self) -> Self:
         checks.paired(self.data, wanted=False)
         checks.scorers_named(self.weighting, self.critic, self.reference)
-        checks.clip_bounds(self.weighting)
+        checks.one_rate(self.optimizer)
         checks.coefficients(self.loss, self.model)
         checks.extra_heads_trainable(self.model)
         return self

@@ -85,6 +85,10 @@ class ProblemIndex:
         """All rows, by problem."""
         return self._side(np.ones(self.num_rows, dtype=bool))
 
+    def ids_of(self, rows: np.ndarray) -> list[str]:
+        """The ids of the problems that these rows belong to, each once."""
+        return self.problem_ids.take(pa.array(np.unique(self.row_problem[rows]))).to_pylist()
+
     def in_split(self, split: str) -> np.ndarray:
         """[P] bool: the problems of one split."""
         return self.split == SPLITS.index(split)
