@@ -18,7 +18,7 @@ from rich.console import Console
 
 from wmtp_ray.cluster.connect import connected
 from wmtp_ray.cluster.evaluation_plan import EvaluationPlan, check_models, plan_evaluation
-from wmtp_ray.cluster.reranking import critic_values
+from wmtp_ray.cluster.reranking import critic_values, find_reranker
 from wmtp_ray.cluster.verified_samples import verified_samples
 from wmtp_ray.config.command import Flags, run_command
 from wmtp_ray.config.evaluate import EvaluateJobConfig, RerankConfig
@@ -47,6 +47,7 @@ def run(config: EvaluateJobConfig, flags: Flags) -> None:
     plan = plan_evaluation(config)
     if flags.dry_run:
         check_models(config)
+        _require_beside(config)
         console.print(f"{dump_yaml(config)}\nevaluate-{config.name}: {plan.summary()}")
         return
     run = RunDirectory.open(config.storage.root, "evaluate", config, fresh=flags.fresh)
@@ -58,6 +59,7 @@ def run(config: EvaluateJobConfig, flags: Flags) -> None:
         samples = list(read_samples(run.path / SAMPLES_FILE))
         table, facts = read_outcome(run.path)
     else:
+        _require_beside(config)
         samples = verified_samples(plan, run, console.print)
         table, facts = _table(config, plan, samples), plan.facts()
         write_outcome(table, facts, run.path)
@@ -81,6 +83,14 @@ def run(config: EvaluateJobConfig, flags: Flags) -> None:
     if not finished:
         run.finish({"samples": len(samples)} | table.to_json())
     _show(run, table, reranked)
+
+
+def _require_beside(config: EvaluateJobConfig) -> None:
+    """What is read after all sampling is there before it."""
+    for name in config.report.runs:
+        read_training_run(config.storage.root, name)
+    if config.rerank is not None:
+        find_reranker(config.rerank, config.storage.root)
 
 
 def _table(config: EvaluateJobConfig, plan: EvaluationPlan, samples: list[JudgedSample]) -> ResultTable:

@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 
 from wmtp_ray.cluster.evaluation import EngineWork
-from wmtp_ray.cluster.evaluation_plan import engine_work
+from wmtp_ray.cluster.evaluation_plan import EvaluationPlan, engine_work, require_same
 from wmtp_ray.config.evaluate import EvaluateJobConfig
 from wmtp_ray.config.load import validate
 from wmtp_ray.data.records import Tests
+from wmtp_ray.errors import ConfigError, StorageError
 from wmtp_ray.evaluation.benchmarks import Benchmark, Task
 from wmtp_ray.evaluation.located_models import LocatedModel
 from wmtp_ray.evaluation.samples import JudgedSample, SampleLog
 from wmtp_ray.evaluation.sampling import Request
+from wmtp_ray.storage.runs import RunDirectory
 
 TESTS = Tests("assert", code="assert f(1)")
 BENCHMARKS = [
@@ -114,3 +116,34 @@ def test_what_is_there_is_not_drawn_again(models: list[LocatedModel], tmp_path: 
         row for row in before if (row[0], *row[2:6]) == sample.key
     ]
     assert len(left) == 3, "one engine of the shared base, both of the other model"
+
+
+def test_a_resumed_job_needs_the_problems_and_models_it_was_begun_with(
+    models: list[LocatedModel], tmp_path: Path
+) -> None:
+    run = RunDirectory(tmp_path)
+
+    def require(benchmarks: list[Benchmark], located: list[LocatedModel]) -> None:
+        plan = EvaluationPlan(config(), tuple(benchmarks))
+        vars(plan)["models"] = tuple(located)
+        require_same(run, plan)
+
+    require(BENCHMARKS[:1], models[:2])
+    require(BENCHMARKS, models)  # more of both
+    other = replace(BENCHMARKS[0].tasks[3], tests=Tests("assert", code="assert not f(1)"))
+    changed = replace(BENCHMARKS[0], tasks=(*BENCHMARKS[0].tasks[:3], other))
+    with pytest.raises(ConfigError, match="begun with other prompt or tests of a/p3; use --fresh"):
+        require([changed], models)
+    with pytest.raises(ConfigError, match="begun with other weights of two"):
+        require(BENCHMARKS, [*models[:2], replace(models[2], fingerprint="9")])
+
+
+def test_a_full_disk_is_one_error(tmp_path: Path) -> None:
+    log = SampleLog(tmp_path / "samples.jsonl")
+    log._file = open("/dev/full", "a")  # noqa: SIM115
+    sample = JudgedSample("one", 0.8, "b", "p2", 1, "x", 1, False, "passed", "", 1, 1, 0.1)
+    with pytest.raises(
+        StorageError, match=r"cannot write .*samples\.jsonl: No space left on device; free space"
+    ):
+        log.append(sample)
+    log.close()

@@ -21,7 +21,7 @@ from wmtp_ray.data.store import SolutionStore
 from wmtp_ray.errors import ConfigError
 from wmtp_ray.evaluation.benchmarks import Benchmark, Task, humaneval, source_problems, stored_problems
 from wmtp_ray.evaluation.located_models import LocatedModel, find_checkpoint, locate
-from wmtp_ray.evaluation.samples import MODELS_FILE, JudgedSample, SampleLog
+from wmtp_ray.evaluation.samples import MODELS_FILE, TASKS_FILE, JudgedSample, SampleLog
 from wmtp_ray.evaluation.sampling import Decoding, Request, request_seed
 from wmtp_ray.storage.runs import RunDirectory, commit
 
@@ -92,6 +92,9 @@ class EvaluationPlan(SamplePlan):
             "code": commit(),
         }
         facts |= {
+            f"benchmark {b.name}": f"{len(b.tasks)} problems ({b.fingerprint[:16]})" for b in self.benchmarks
+        }
+        facts |= {
             f"model {m.name}": f"{m.fingerprint[:16]}{' with adapter' if m.adapter else ''}"
             for m in self.models
         }
@@ -114,17 +117,20 @@ def check_models(config: VerifiedSamplesConfig) -> None:
             locate(model, config.storage.root)
 
 
-def require_same_models(run: RunDirectory, plan: SamplePlan) -> None:
-    """A resumed job goes on with the models it was begun with; `ConfigError` names the one that changed."""
-    path = run.path / MODELS_FILE
-    now = {model.name: model.fingerprint for model in plan.models}
-    before = json.loads(path.read_text()) if path.exists() else {}
-    changed = [name for name, fingerprint in now.items() if before.get(name, fingerprint) != fingerprint]
-    if changed:
-        raise ConfigError(
-            f"{run.path} was begun with other weights of {changed[0]}; use --fresh or another name"
-        )
-    run.write(MODELS_FILE, json.dumps(before | now, indent=1))
+def require_same(run: RunDirectory, plan: SamplePlan) -> None:
+    """A resumed job goes on with the models and the problems it was begun with; `ConfigError` names one that changed.
+    There may be more of both."""
+    models = {model.name: model.fingerprint for model in plan.models}
+    tasks = {f"{benchmark}/{problem}": task.fingerprint for (benchmark, problem), task in plan.tasks.items()}
+    for file, what, now in ((MODELS_FILE, "weights", models), (TASKS_FILE, "prompt or tests", tasks)):
+        path = run.path / file
+        before = json.loads(path.read_text()) if path.exists() else {}
+        for name, fingerprint in now.items():
+            if before.get(name, fingerprint) != fingerprint:
+                raise ConfigError(
+                    f"{run.path} was begun with other {what} of {name}; use --fresh or another name"
+                )
+        run.write(file, json.dumps(before | now, indent=1))
 
 
 def logical_cpus(config: VerifiedSamplesConfig) -> float:

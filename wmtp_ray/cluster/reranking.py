@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import ray
+import transformers
 
 from actors.answers import answer
 from actors.critic import BatchScores
-from wmtp_ray.cluster.policy import critic_directories
+from wmtp_ray.cluster.policy import cache_file, critic_directories
 from wmtp_ray.cluster.scoring import NAMESPACE, ScorePool, ScorerUse
 from wmtp_ray.config.evaluate import RerankConfig
 from wmtp_ray.data.prompt import pad_token_id
@@ -20,24 +21,26 @@ from wmtp_ray.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 from wmtp_ray.models.value_model import read_card
 
 
+def find_reranker(config: RerankConfig, root: Path) -> tuple[ScorerUse, transformers.PreTrainedTokenizerBase]:
+    """The critic that is to rank, and its tokenizer; `ModelError` or `StorageError` where it is not there."""
+    use = ScorerUse(
+        "critic", critic_directories(config, root), root / "models", cache_file(root, config), config
+    )
+    [directory] = use.directories
+    tokenizer = load_tokenizer(resolve_model(read_card(directory).config.name, use.models))
+    use.fingerprint(tokenizer_fingerprint(tokenizer))
+    return use, tokenizer
+
+
 def critic_values(
     config: RerankConfig, root: Path, run: str, answers: Mapping[SampleKey, Answer]
 ) -> dict[SampleKey, float]:
     """v̄ of every answer that the critic can read; equal answers are read once. This process must be connected to Ray;
     `run` names the actors.
 
-    Errors: `ModelError` and `StorageError` of the critic, `DataError` for a value that is not finite.
+    Errors: those of `find_reranker`, and `DataError` for a value that is not finite.
     """
-    use = ScorerUse(
-        "critic",
-        critic_directories(config, root),
-        root / "models",
-        root / "cache" / f"{config.cache}.sqlite",
-        config,
-    )
-    [directory] = use.directories
-    tokenizer = load_tokenizer(resolve_model(read_card(directory).config.name, use.models))
-    use.fingerprint(tokenizer_fingerprint(tokenizer))
+    use, tokenizer = find_reranker(config, root)
     distinct = list(dict.fromkeys(answers.values()))
     samples = tokenize_answers(tokenizer, distinct, config.max_length)
     batches = batches_of(samples, config.tokens_per_batch, pad_token_id(tokenizer))

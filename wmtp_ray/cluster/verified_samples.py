@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing, nullcontext
 from functools import partial
 
 from wmtp_ray.cluster.connect import connected
 from wmtp_ray.cluster.evaluation import draw_and_judge
-from wmtp_ray.cluster.evaluation_plan import SamplePlan, logical_cpus, require_same_models
+from wmtp_ray.cluster.evaluation_plan import SamplePlan, logical_cpus, require_same
 from wmtp_ray.evaluation.progress import EvaluationProgress
 from wmtp_ray.evaluation.samples import SAMPLES_FILE, JudgedSample, SampleLog
 from wmtp_ray.storage.runs import RunDirectory
@@ -17,27 +18,24 @@ from wmtp_ray.storage.timeline import record_span
 def verified_samples(plan: SamplePlan, run: RunDirectory, say: Callable[[str], None]) -> list[JudgedSample]:
     """All samples of `plan`, judged, as they came; they are also in the run's `samples.jsonl`.
 
-    Connects to Ray while something is missing. Errors: those of `draw_and_judge`, and a `ConfigError` where a model
-    changed since the run was begun.
+    Connects to Ray while something is missing. Errors: those of `draw_and_judge`, and a `ConfigError` where a model or
+    a problem changed since the run was begun.
     """
-    require_same_models(run, plan)
+    require_same(run, plan)
     log = SampleLog(run.path / SAMPLES_FILE)
     there = f"; {len(log.samples)} are there" if log.samples else ""
     say(f"{run.path.name}: {plan.summary()}{there}")
     work = plan.missing(log)
-    if work:
-        config = plan.config
-        progress = EvaluationProgress(len(log.samples), plan.num_samples)
-        with connected(logical_cpus(config)):
+    with closing(log), connected(logical_cpus(plan.config)) if work else nullcontext():
+        if work:
             draw_and_judge(
                 work,
                 plan.tasks,
-                config.engine,
-                config.judge,
+                plan.config.engine,
+                plan.config.judge,
                 log,
-                progress,
+                EvaluationProgress(len(log.samples), plan.num_samples),
                 lambda offered: say(f"sandbox: {offered}"),
                 partial(record_span, run.path),
             )
-    log.close()
     return log.samples

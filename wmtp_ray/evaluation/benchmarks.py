@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable
@@ -38,6 +39,11 @@ class Task:
     answer: Literal["complete", "respond"]
 
     @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of all that a verdict depends on beside the model's text."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()
+
+    @property
     def stops(self) -> tuple[str, ...]:
         """Strings at which sampling may end."""
         return STATEMENT_STOPS if self.answer == "complete" else RESPONSE_STOPS
@@ -63,6 +69,11 @@ class Benchmark:
                     f"problem {problem_id} is {times} times in {self.name}, so its samples could not be told apart; "
                     "give the others ids of their own"
                 )
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over the tasks."""
+        return hashlib.sha256("".join(task.fingerprint for task in self.tasks).encode()).hexdigest()
 
     def limited(self, limit: int | None) -> Benchmark:
         """`limit` tasks spread evenly over all, None = all: benchmarks are often ordered, and the first are no sample.

@@ -3,6 +3,7 @@ again."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
@@ -16,6 +17,8 @@ from wmtp_ray.storage.manifest import write_bytes_atomically
 SAMPLES_FILE = "samples.jsonl"
 MODELS_FILE = "models.json"
 """Beside it: the fingerprint of each model by its name."""
+TASKS_FILE = "tasks.json"
+"""Beside it: the fingerprint of each problem by its benchmark and id."""
 
 SampleKey: TypeAlias = tuple[str, float, str, str, int]
 """(model, temperature, benchmark, problem id, number of the sample)."""
@@ -55,29 +58,30 @@ class SampleLog:
     def __init__(self, path: Path) -> None:
         self.samples = [sample for sample in read_samples(path) if sample.status != "sandbox_fault"]
         self._seen = {sample.key for sample in self.samples}
-        try:
-            write_bytes_atomically(path, "".join(map(_line, self.samples)).encode())
-            self._file = path.open("a", encoding="utf-8")
-        except OSError as error:
-            raise StorageError(
-                f"cannot write {path}: {error.strerror or error}; free space or change storage.root"
-            ) from error
+        write_bytes_atomically(path, "".join(map(_line, self.samples)).encode())
+        self._path, self._file = path, path.open("a", encoding="utf-8")
 
     def __contains__(self, key: SampleKey) -> bool:
         return key in self._seen
 
     def append(self, sample: JudgedSample) -> None:
-        """Write one sample and hand it to the operating system at once. A second one of the same key is a
-        bug."""
+        """Write one sample and hand it to the operating system at once; `StorageError` on a full disk. A second one of
+        the same key is a bug."""
         assert sample.key not in self._seen, f"sample {sample.key} was judged twice"
         self._seen.add(sample.key)
         self.samples.append(sample)
-        self._file.write(_line(sample))
-        self._file.flush()
+        try:
+            self._file.write(_line(sample))
+            self._file.flush()
+        except OSError as error:
+            raise StorageError(
+                f"cannot write {self._path}: {error.strerror or error}; free space and run the same command"
+            ) from error
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file. What a full disk has refused is refused once more, to nobody's use."""
+        with contextlib.suppress(OSError):
+            self._file.close()
 
 
 def read_samples(path: Path) -> Iterable[JudgedSample]:
