@@ -25,14 +25,14 @@ from wmtp_ray.cluster.collection import (
 )
 from wmtp_ray.cluster.connect import connected
 from wmtp_ray.cluster.evaluation_plan import check_models
-from wmtp_ray.cluster.prepare import move_aside, prepare_store
+from wmtp_ray.cluster.prepare import copy_to, move_aside, prepare_store
 from wmtp_ray.cluster.verified_samples import verified_samples
 from wmtp_ray.config.collect import CollectJobConfig
 from wmtp_ray.config.command import Flags, run_command
 from wmtp_ray.config.load import dump_yaml
 from wmtp_ray.config.prepare import PrepareJobConfig
 from wmtp_ray.data.counts import StoreCounts
-from wmtp_ray.data.recipe import finished_counts, recipe_of
+from wmtp_ray.data.recipe import finished_counts
 from wmtp_ray.data.sources import build_source
 from wmtp_ray.evaluation.samples import SAMPLES_FILE, read_samples
 from wmtp_ray.evaluation.tally import tally
@@ -57,18 +57,20 @@ def run(config: CollectJobConfig, flags: Flags) -> None:
         move_aside(path)
     if run.result is not None:
         console.print(f"{run.path.name} is finished (--fresh starts anew):")
-        return _show(run, finished_counts(recipe_of(preparation(config, run)), path), path)
+        _show(run, finished_counts(preparation(config, run), path), path)
+        return copy_to(path, config.store.upload, console.print)
     require_same_problems(run, config)
     samples = verified_samples(plan_collection(config), run, console.print)
     counts = _store(preparation(config, run), path)
     run.finish({"samples": len(samples), "store": config.name, "rows_kept": counts.rows_kept})
     _show(run, counts, path)
+    copy_to(path, config.store.upload, console.print)
 
 
 def _store(config: PrepareJobConfig, path: Path) -> StoreCounts:
     """The store of the samples, made if it is not there yet."""
     if (path / MANIFEST_NAME).exists():
-        return finished_counts(recipe_of(config), path)
+        return finished_counts(config, path)
     source = build_source(config.source, config.languages)
     tokenizer = resolve_model(config.tokenizer, config.storage.root / "models")
     with connected(config.cluster.cpus_per_read + config.cluster.cpus_per_tokenize):

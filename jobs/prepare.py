@@ -12,21 +12,19 @@ Sources, rules and reasons: docs/preparing.md.
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 from rich.console import Console
 
 from wmtp_ray.cluster.connect import connected
-from wmtp_ray.cluster.prepare import move_aside, prepare_store
+from wmtp_ray.cluster.prepare import copy_to, move_aside, prepare_store
 from wmtp_ray.config import dump_yaml
 from wmtp_ray.config.command import Flags, run_command
 from wmtp_ray.config.prepare import PrepareJobConfig
-from wmtp_ray.data.recipe import finished_counts, recipe_of
-from wmtp_ray.data.sources import build_source
+from wmtp_ray.data.recipe import finished_counts
+from wmtp_ray.data.sources import build_source, source_identity
 from wmtp_ray.data.store import store_path
 from wmtp_ray.models.resolve import resolve_model
 from wmtp_ray.storage.manifest import MANIFEST_NAME
-from wmtp_ray.storage.remote import upload
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
 
@@ -34,8 +32,8 @@ console = Console(highlight=False, markup=False, soft_wrap=True)
 def run(config: PrepareJobConfig, flags: Flags) -> None:
     """Make the store that `config` describes, or show the one that is there."""
     path = store_path(config.storage.root, config.name)
-    source, recipe = build_source(config.source, config.languages), recipe_of(config)
-    beginning = f"store {path} from {len(source.partitions())} parts of {recipe['source']}"
+    source = build_source(config.source, config.languages)
+    beginning = f"store {path} from {len(source.partitions())} parts of {source_identity(config.source)}"
     if flags.dry_run:
         console.print(dump_yaml(config))
         console.print(beginning)
@@ -43,22 +41,16 @@ def run(config: PrepareJobConfig, flags: Flags) -> None:
     if flags.fresh:
         move_aside(path)
     if (path / MANIFEST_NAME).exists():
-        finished = finished_counts(recipe, path).line()
+        finished = finished_counts(config, path).line()
         console.print(f"store {path} is finished (--fresh makes it anew): {finished}")
-        return _upload(path, config.upload)
+        return copy_to(path, config.upload, console.print)
     tokenizer = resolve_model(config.tokenizer, config.storage.root / "models")
     started = time.perf_counter()
     console.print(beginning)
     with connected(config.cluster.cpus_per_read + config.cluster.cpus_per_tokenize):
         counts = prepare_store(config, source, tokenizer, path)
     console.print(f"{counts.line()}; {time.perf_counter() - started:.0f} s")
-    _upload(path, config.upload)
-
-
-def _upload(path: Path, uri: str | None) -> None:
-    if uri is not None:
-        copied = upload(path, "store", uri)
-        console.print(f"{'copied to' if copied else 'is already at'} {uri}")
+    copy_to(path, config.upload, console.print)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -18,15 +19,16 @@ from filelock import FileLock
 from transformers import PreTrainedTokenizerFast
 
 from tests.data.stores import synthetic_problems
+from tests.tiny import save_tiny_model
 from wmtp_ray.cluster.prepare import move_aside, prepare_store
 from wmtp_ray.config.prepare import HeldOutConfig, PrepareJobConfig
 from wmtp_ray.data.parts import Parts
-from wmtp_ray.data.recipe import recipe_of
+from wmtp_ray.data.recipe import finished_counts, recipe_of
 from wmtp_ray.data.records import Problem, Reject
 from wmtp_ray.data.sources import build_source
 from wmtp_ray.data.store import SolutionStore
 from wmtp_ray.data.writer import write_store
-from wmtp_ray.errors import DataError, StorageError
+from wmtp_ray.errors import ConfigError, DataError, StorageError
 from wmtp_ray.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 
 
@@ -121,6 +123,25 @@ def test_json_lines(tmp_path: Path, tokenizer_directory: Path):
     store = SolutionStore.open(tmp_path / "s")
     assert len(store.problems("valid")) == 2
     assert store.index.correct.rows.size == 30
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_finished_store_is_that_of_its_tokenizer(tmp_path: Path):
+    (tmp_path / "a.jsonl").write_text(
+        '{"instruction": "Do", "output": "x = 1", "problem_id": "p", "is_correct": true}'
+    )
+    model, other = save_tiny_model(tmp_path / "model"), tmp_path / "other"
+    config = job(tmp_path, kind="jsonl", paths=[str(tmp_path / "a.jsonl")]).model_copy(
+        update={"tokenizer": str(model)}
+    )
+    counts = prepare_store(config, build_source(config.source), model, tmp_path / "s")
+    assert finished_counts(config, tmp_path / "s") == counts
+    shutil.copytree(model, other)
+    tokenizer = load_tokenizer(model)
+    tokenizer.add_tokens(["<more>"])
+    tokenizer.save_pretrained(str(other))
+    with pytest.raises(ConfigError, match=r"was prepared with tokenizer_fingerprint = .*; use --fresh"):
+        finished_counts(config.model_copy(update={"tokenizer": str(other)}), tmp_path / "s")
 
 
 def test_a_full_disk_is_one_error(tmp_path: Path):

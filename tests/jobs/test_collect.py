@@ -58,7 +58,7 @@ def write_job(root: Path, model: str, **sections: Any) -> Path:
         "models": [{"name": "writer", "model": model}],
         "decoding": {"samples_per_problem": 2, "temperature": 0.5, "max_tokens": 90},
         "engine": {"max_length": 512, "threads_per_actor": 2},
-        "store": {"tokenizer": model, "max_length": 256},
+        "store": {"tokenizer": model, "max_length": 256, "upload": f"file://{root}/copies/made"},
     }
     path = root / "collect.yaml"
     path.write_text(yaml.safe_dump(content | sections))
@@ -91,6 +91,7 @@ def test_a_collection_that_was_killed_before_its_store_makes_it(
     done = in_process()
     assert "4 samples = 1 passed + 2 wrong_answer + 1 syntax_error; 0 cut; 1 of 2 problems solved" in done
     assert "5 rows in = 4 kept + 1 rejected (syntax_error 1); 2 correct, 2 incorrect" in done
+    assert "copied to file://" in done and (tmp_path / "copies" / "made" / "manifest.json").is_file()
     store = SolutionStore.open(tmp_path / "stores" / "made")
     rows = {(row.problem_id, row.output): row.is_correct for row in store.read(range(len(store)))}
     assert rows["add", "def add(a, b): return a - b"] is False
@@ -98,7 +99,7 @@ def test_a_collection_that_was_killed_before_its_store_makes_it(
     assert [len(store.problems(split)) for split in ("train", "valid", "test")] == [1, 1, 1]
 
     again = in_process()
-    assert "is finished" in again and "5 rows in = 4 kept" in again
+    assert "is finished" in again and "5 rows in = 4 kept" in again and "is already at file://" in again
     with pytest.raises(ConfigError, match="started with another configuration"):
         in_process("store.incorrect=[error]")
     planned = in_process("name=mine", "problems.source=null", "problems.store=made", dry_run=True)

@@ -16,7 +16,7 @@ import pickle
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -42,6 +42,7 @@ from wmtp_ray.data.splits import place
 from wmtp_ray.data.writer import StoreWriter
 from wmtp_ray.errors import StorageError
 from wmtp_ray.models.tokenizer import load_tokenizer, tokenizer_fingerprint
+from wmtp_ray.storage.remote import upload
 
 BLOCK_BYTES = 4 << 20
 """Of a block of problems: small enough that a source in one part keeps all cores busy."""
@@ -153,6 +154,13 @@ def move_aside(path: Path) -> None:
     shutil.rmtree(parts_directory(path), ignore_errors=True)
     if path.exists():
         path.rename(path.with_name(f"{path.name}.{datetime.now():%Y%m%d-%H%M%S-%f}"))
+
+
+def copy_to(path: Path, uri: str | None, say: Callable[[str], None]) -> None:
+    """Copy the finished store at `path` to `uri`, if there is one."""
+    if uri is not None:
+        copied = upload(path, "store", uri)
+        say(f"{'copied to' if copied else 'is already at'} {uri}")
 
 
 def parts_directory(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""What a store is made by: all of a prepare's configuration that changes its content, as its manifest records it."""
+"""What a store is made by: what changes its content in a prepare's configuration, as its manifest records it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from wmtp_ray.data.sources import all_problems, build_source, source_identity, s
 from wmtp_ray.data.store import SolutionStore
 from wmtp_ray.data.writer import LAYOUT
 from wmtp_ray.errors import ConfigError
+from wmtp_ray.models.resolve import resolve_model
+from wmtp_ray.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 from wmtp_ray.storage.runs import commit
 
 PLAIN_KEYS = ("max_length", "too_long", "languages", "parse_check", "max_bytes", "near_duplicate", "held_out")
 
 
 def recipe_of(config: PrepareJobConfig) -> dict[str, Any]:
-    """The facts of a manifest. Equal recipes of equal files make equal stores."""
+    """The facts of a manifest. Equal recipes of equal files make equal stores, with the same tokenizer."""
     fields = config.model_dump(mode="json")
     recipe = {"source": source_identity(config.source)} | {key: fields[key] for key in PLAIN_KEYS}
     recipe["decontaminate"] = fields["decontaminate"]
@@ -32,10 +34,14 @@ def recipe_of(config: PrepareJobConfig) -> dict[str, Any]:
     return recipe
 
 
-def finished_counts(recipe: dict[str, Any], path: Path) -> StoreCounts:
-    """What became of the rows of the finished store at `path`; `ConfigError` where it was made by another recipe."""
+def finished_counts(config: PrepareJobConfig, path: Path) -> StoreCounts:
+    """What became of the rows of the finished store at `path`; `ConfigError` where it was made by another recipe, or
+    with another tokenizer."""
     before = SolutionStore.open(path).manifest.facts
-    for key, value in recipe.items():
+    tokenizer = load_tokenizer(resolve_model(config.tokenizer, config.storage.root / "models"))
+    for key, value in (
+        recipe_of(config) | {"tokenizer_fingerprint": tokenizer_fingerprint(tokenizer)}
+    ).items():
         if before.get(key) != value:
             raise ConfigError(
                 f"store {path} was prepared with {key} = {before.get(key)}, not {value}; "
