@@ -17,8 +17,9 @@ quickstart: setup ## the whole main job on this machine: data, critic, baseline,
 	@$(PY) -W ignore -m jobs.pipeline --config configs/quickstart/pipeline.yaml storage.root=$(CURDIR)/.wmtp \
 	  $(if $(DASHBOARD_PORT),dashboard_port=$(DASHBOARD_PORT))
 
-# Anything of ServeCommandConfig: make serve SERVE='critic.run=mine listen.port=9000'
-TRAINED := $(wildcard .wmtp/runs/verifiable-quickstart/result.json)
+# Anything of ServeCommandConfig: make serve SERVE='critic.run=mine listen.port=9000'. The quickstart's policy has the
+# whitening statistics of the quickstart's critic alone.
+TRAINED := $(if $(findstring critic.,$(SERVE)),,$(wildcard .wmtp/runs/verifiable-quickstart/result.json))
 serve: export RAY_AUTH_MODE ?= token
 serve: setup ## the quickstart's critic over HTTP, with its page, at http://localhost:8000
 	@$(PY) -W ignore -m serve storage.root=$(CURDIR)/.wmtp $(if $(TRAINED),critic.statistics_run=quickstart) $(SERVE)

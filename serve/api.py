@@ -134,7 +134,7 @@ def _add_operations(api: FastAPI, service: ScoringService) -> None:
             backbone=Path(model.name).name,
             head=model.head,
             ranks=serving.critic.ranks,
-            options=default_options(serving.config.weighting, serving.critic),
+            options=default_options(serving.weighting),
             ema=EMAShown(run=ema.run, mean=ema.mean, std=ema.std) if ema else None,
             limits=AcceptedLimits(
                 body_bytes=limits.body_bytes,

@@ -96,6 +96,10 @@ class TokenBatcher:
         """Tokens that wait or are in the model just now."""
         return sum(unit.tokens for unit in self._queue) + self._computing
 
+    def seconds_for(self, rows: Rows) -> float:
+        """About how long one forward pass over `rows`, padding included, would take at the present speed."""
+        return len(rows) * max(sum(len(s.token_ids) for s in row) for row in rows) / self._speed
+
     def forward_seconds(self) -> float:
         """How long the present forward has been running; 0 where none is."""
         began = self._began

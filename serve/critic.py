@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+import yaml
 
 from serve.pieces import backend_of
 from wmtp_ray.client.wire import CriticIdentity
+from wmtp_ray.config import PolicyJobConfig
+from wmtp_ray.config.load import validate
 from wmtp_ray.config.serve import ServedCriticConfig
+from wmtp_ray.config.weighting import CriticWeighting
 from wmtp_ray.data.batch import pack
 from wmtp_ray.data.prompt import TokenizedSample, pad_token_id, tokenize_sample
 from wmtp_ray.errors import ConfigError, StorageError
@@ -22,7 +25,8 @@ from wmtp_ray.models.scorer import score
 from wmtp_ray.models.tokenizer import load_tokenizer
 from wmtp_ray.models.value_model import KIND, ValueModel, read_card
 from wmtp_ray.storage import read_manifest
-from wmtp_ray.storage.runs import run_path
+from wmtp_ray.storage.runs import RunDirectory, run_path
+from wmtp_ray.training.metrics_file import read_metrics
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -34,11 +38,12 @@ PROBE_TOKENS = 1024
 
 @dataclass(frozen=True)
 class EMAStatistics:
-    """Whitening statistics of a training run's last step."""
+    """Whitening statistics of a weighted policy's last step, and how its advantages were made."""
 
     mean: float
     std: float
     run: str
+    weighting: CriticWeighting
 
 
 @dataclass(frozen=True)
@@ -119,26 +124,33 @@ def critic_directory(config: ServedCriticConfig, storage: Path) -> Path:
     return directory
 
 
-def read_ema(run: str | None, storage: Path) -> EMAStatistics | None:
-    """The whitening statistics with which the weighted policy `run` ended; None where none is named.
+def read_ema(config: ServedCriticConfig, storage: Path) -> EMAStatistics | None:
+    """The whitening statistics with which the weighted policy `statistics_run` ended; None where none is named.
 
-    Errors: `StorageError` where that run has none.
+    Errors: `StorageError` where that run is not there or has none, `ConfigError` where they are of other advantages
+    than this service can give.
     """
-    if run is None:
+    if config.statistics_run is None:
         return None
-    path = run_path(storage, "verifiable", run) / "metrics.jsonl"
-    try:
-        records = [json.loads(line) for line in path.read_text().splitlines()]
-    except (OSError, json.JSONDecodeError) as error:
-        raise StorageError(
-            f"critic.statistics_run = {run!r}: {path} cannot be read ({error}); name a weighted policy's run, or null"
-        ) from error
-    last = next((record for record in reversed(records) if "ema_mean" in record), None)
+    place = f"critic.statistics_run = {config.statistics_run!r}"
+    run = RunDirectory(run_path(storage, "verifiable", config.statistics_run))
+    if (result := run.result) is None:
+        raise StorageError(f"{place}: {run.path} is no finished run; name a weighted policy's run, or null")
+    last = next((record for record in reversed(read_metrics(run.metrics)) if "ema_mean" in record), None)
     if last is None:
-        raise StorageError(
-            f"critic.statistics_run = {run!r}: {path} has no ema_mean; name a weighted run, or null"
+        raise StorageError(f"{place}: {run.metrics} has no ema_mean; name a weighted run, or null")
+    path = run.path / "config.yaml"
+    weighting = validate(PolicyJobConfig, yaml.safe_load(path.read_text()), str(path)).weighting
+    if not isinstance(weighting, CriticWeighting) or weighting.method != "critic" or weighting.rewards:
+        raise ConfigError(
+            f"{place}: its advantages are not those of a critic alone (weighting.method = {weighting.method}); name "
+            "another run, or null"
         )
-    return EMAStatistics(float(last["ema_mean"]), float(last["ema_std"]), run)
+    if result["fingerprints"]["critic"] != read_manifest(critic_directory(config, storage), KIND).fingerprint:
+        raise ConfigError(
+            f"{place}: that policy was weighted by another critic than the one to serve; name another run, or null"
+        )
+    return EMAStatistics(float(last["ema_mean"]), float(last["ema_std"]), config.statistics_run, weighting)
 
 
 def _fingerprint(exported: str, trained: str, served: str) -> str:

@@ -8,7 +8,7 @@ import math
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
@@ -18,13 +18,14 @@ import torch
 from serve.batcher import QueueFull, TokenBatcher
 from serve.critic import EMAStatistics, ServedCritic, read_ema
 from serve.measures import Measures
-from serve.problems import Problem
+from serve.problems import Problem, unusable
 from serve.samples import Prepared, Preparer
 from serve.tokens import BearerTokens
 from serve.weigh import Weighed, resolve, weigh
 from wmtp_ray.client.base64_arrays import encode_array
 from wmtp_ray.client.wire import (
     ItemScore,
+    Options,
     RankAnswer,
     RankedResponse,
     RankRequest,
@@ -36,7 +37,8 @@ from wmtp_ray.client.wire import (
 )
 from wmtp_ray.config.serve import ServeConfig
 from wmtp_ray.config.weighting import CriticWeighting
-from wmtp_ray.errors import DataError, InfraError
+from wmtp_ray.data.prompt import TokenizedSample
+from wmtp_ray.errors import ConfigError, DataError, InfraError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,10 +51,21 @@ class Serving:
 
     config: ServeConfig
     critic: ServedCritic
+    weighting: CriticWeighting
     ema: EMAStatistics | None
     preparer: Preparer
     batcher: TokenBatcher
     requests: int = field(default=0)
+
+    def require_quick(self, rows: list[list[TokenizedSample]]) -> None:
+        """422 for a packed batch whose one forward would take so long that the replica passed for one that hangs."""
+        seconds = self.batcher.seconds_for(rows)
+        if seconds > self.config.forward_seconds:
+            raise unusable(
+                f"one forward pass over these {len(rows)} rows would take about {seconds:.0f} s here and may take "
+                f"{self.config.forward_seconds:g} s; send smaller batches",
+                "/rows",
+            )
 
 
 class ScoringService:
@@ -103,7 +116,7 @@ class ScoringService:
     async def score(self, request: ScoreRequest) -> bytes:
         """`POST /v1/score`."""
         async with self._entered() as serving:
-            weighting = resolve(request.options, serving.config.weighting, serving.critic)
+            weighting = resolve(request.options, serving.weighting, serving.critic)
             prepared = await self._on_thread(serving.preparer.items, request.items, request.options.truncate)
             scores = await self._values(serving, prepared)
             return await self._on_thread(_score_answer, serving, request, weighting, prepared, scores)
@@ -125,6 +138,7 @@ class ScoringService:
         """`POST /v1/values`."""
         async with self._entered() as serving:
             rows = await self._on_thread(serving.preparer.rows, request)
+            serving.require_quick(rows)
             with _refusals():
                 scores = await serving.batcher.score_packed(rows)
             values = [encode_array(values, "<f4") for values in scores]
@@ -166,9 +180,17 @@ class _refusals:
 
 
 def _load(config: ServeConfig, measures: Measures) -> Serving:
-    ema = read_ema(config.critic.statistics_run, config.storage.root)
+    ema = read_ema(config.critic, config.storage.root)
     torch.set_num_threads(config.critic.threads)
     critic = ServedCritic.load(config.critic, config.storage.root)
+    try:
+        if ema is not None:
+            ema = replace(ema, weighting=resolve(Options(), ema.weighting, critic))
+        weighting = resolve(
+            Options(), config.weighting or (ema.weighting if ema else CriticWeighting()), critic
+        )
+    except Problem as problem:
+        raise ConfigError(f"weighting: {problem}") from None
     batcher = TokenBatcher(
         critic.score_rows,
         batch_tokens=config.batch_tokens,
@@ -178,7 +200,7 @@ def _load(config: ServeConfig, measures: Measures) -> Serving:
         on_start=partial(torch.set_num_threads, config.critic.threads),
         on_forward=measures.forward,
     )
-    return Serving(config, critic, ema, Preparer(critic, config.limits), batcher)
+    return Serving(config, critic, weighting, ema, Preparer(critic, config.limits), batcher)
 
 
 async def _drained(serving: Serving) -> None:

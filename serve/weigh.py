@@ -22,10 +22,8 @@ from wmtp_ray.value_weighting import (
     with_eos_weight_one,
 )
 
-_FIELDS = (
-    *("gamma", "lam", "credit", "first_token", "initial_value"),
-    *("beta", "min_weight", "max_weight", "normalize", "eos_weight"),
-)
+_OF_ADVANTAGES = ("gamma", "lam", "credit", "first_token", "initial_value")
+_FIELDS = (*_OF_ADVANTAGES, "beta", "min_weight", "max_weight", "normalize", "eos_weight")
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,8 @@ class Weighed:
 
 
 def resolve(options: Options, defaults: CriticWeighting, critic: ServedCritic) -> CriticWeighting:
-    """The weighting that a request asks for; 422 for what this critic or these numbers do not allow."""
+    """The weighting that a request asks for; 422 for what this critic or these numbers do not allow. Without a
+    `first_token`, training's default: a ranking critic never trains its values of prompts."""
     given = {name: getattr(options, name) for name in _FIELDS if getattr(options, name) is not None}
     first_token = defaults.first_token or ("zero" if critic.ranks else "prompt_value")
     weighting = defaults.model_copy(update={"first_token": first_token} | given)
@@ -70,16 +69,9 @@ def resolve(options: Options, defaults: CriticWeighting, critic: ServedCritic) -
     return weighting
 
 
-def default_options(weighting: CriticWeighting, critic: ServedCritic) -> Options:
-    """What a request that says nothing asks for."""
-    resolved = _with_first_token(weighting, critic)
-    return Options.model_validate({name: getattr(resolved, name) for name in _FIELDS})
-
-
-def _with_first_token(weighting: CriticWeighting, critic: ServedCritic) -> CriticWeighting:
-    """Training's default where none is named: a ranking critic never trains its values of prompts."""
-    default = "zero" if critic.ranks else "prompt_value"
-    return weighting.model_copy(update={"first_token": weighting.first_token or default})
+def default_options(weighting: CriticWeighting) -> Options:
+    """What a request that says nothing asks for; `weighting` is resolved."""
+    return Options.model_validate({name: getattr(weighting, name) for name in _FIELDS})
 
 
 def weigh(
@@ -107,7 +99,7 @@ def weigh(
             segment_ids=batch.segment_ids,
             credit=weighting.credit,
         )
-        statistics = _statistics(options, ema, advantages_BT[mask_BT])
+        statistics = _statistics(options, weighting, ema, advantages_BT[mask_BT])
         weights_BT = _weights(advantages_BT, batch, weighting, statistics, eos_id(critic.tokenizer))
     except (ConfigError, DataError) as error:
         raise unusable(str(error), "/options") from None
@@ -142,13 +134,23 @@ def _weights(
     return weights_BT
 
 
-def _statistics(options: Options, ema: EMAStatistics | None, advantages_N: Tensor) -> WhiteningStatistics:
+def _statistics(
+    options: Options, weighting: CriticWeighting, ema: EMAStatistics | None, advantages_N: Tensor
+) -> WhiteningStatistics:
     if options.statistics == "given":
         return WhiteningStatistics(source="given", mean=options.mean, std=options.std)
     if options.statistics == "ema":
         if ema is None:
             raise unusable(
                 "this service knows no training run's statistics (critic.statistics_run); use batch or given",
+                "/options/statistics",
+            )
+        trained = ema.weighting
+        if others := [n for n in _OF_ADVANTAGES if getattr(weighting, n) != getattr(trained, n)]:
+            wanted = ", ".join(f"{name} {getattr(trained, name)}" for name in others)
+            raise unusable(
+                f"the statistics of the run {ema.run} are of advantages with {wanted}; ask for these, or use batch or "
+                "given",
                 "/options/statistics",
             )
         return WhiteningStatistics(source="ema", mean=ema.mean, std=ema.std)

@@ -8,7 +8,7 @@ import { element, number, percent } from "./text.js";
 
 const at = (id) => document.getElementById(id);
 const NUMBERS = ["lam", "beta", "min_weight", "max_weight"];
-const CHOICES = ["statistics", "normalize"];
+const CHOICES = ["credit", "statistics", "normalize"];
 const SWITCHES = ["truncate"];
 const tip = new Tip(at("tip"));
 let asking = 0;

@@ -9,15 +9,23 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from pydantic import ValidationError
 
 from serve.measures import NoMeasures
 from serve.service import ScoringService
 from tests.serve.conftest import save_critic, served, service_config
+from wmtp_ray.client.base64_arrays import encode_array
 from wmtp_ray.client.wire import ProblemDocument, RankAnswer, ScoreAnswer
-from wmtp_ray.errors import StorageError
+from wmtp_ray.config import PolicyJobConfig, load_config
+from wmtp_ray.errors import ConfigError, StorageError
+from wmtp_ray.models.value_model import KIND
+from wmtp_ray.storage import read_manifest
+from wmtp_ray.storage.runs import RunDirectory
 
+QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart"
 CODE = "def add(a, b):\n    return a + b\n"
 ITEM = {"instruction": "Add two numbers.", "response": CODE}
 
@@ -212,17 +220,49 @@ def test_before_a_critic_is_loaded_the_service_is_alive_and_not_ready(root: Path
 
 
 def test_statistics_of_a_training_run(root: Path, tmp_path: Path) -> None:
-    save_critic(tmp_path, "quickstart", 1, model=root / "model")
-    metrics = tmp_path / "runs" / "verifiable-policy" / "metrics.jsonl"
-    metrics.parent.mkdir(parents=True)
-    metrics.write_text(
+    critic = save_critic(tmp_path, "quickstart", 1, model=root / "model")
+    overrides = [f"storage.root={tmp_path}", "name=policy", "weighting.beta=2"]
+    policy = load_config(PolicyJobConfig, QUICKSTART / "verifiable.yaml", overrides)
+    run = RunDirectory.open(tmp_path, "verifiable", policy)
+    run.metrics.write_text(
         '{"step": 1, "ema_mean": 9, "ema_std": 9}\n{"step": 2, "ema_mean": -0.25, "ema_std": 0.5}\n{}\n'
     )
-    with served(service_config(tmp_path, critic={"statistics_run": "policy"})) as client:
+    run.finish({"fingerprints": {"critic": read_manifest(critic, KIND).fingerprint}})
+    config = service_config(tmp_path, critic={"statistics_run": "policy"})
+    with served(config) as client:
+        options = client.get("/v1/info").json()["options"]
+        assert (options["credit"], options["lam"], options["beta"]) == ("level", 0, 2)  # as it was trained
         answer = ask(client, [ITEM], statistics="ema")
         assert (answer.statistics.mean, answer.statistics.std) == (-0.25, 0.5)
         given = ask(client, [ITEM], statistics="given", mean=-0.25, std=0.5)
         assert answer.items == given.items
+        refused = client.post(
+            "/v1/score", json={"items": [ITEM], "options": {"statistics": "ema", "lam": 0.5}}
+        )
+        assert refused.status_code == 422 and "of advantages with lam 0.0" in refused.json()["detail"]
+    run.finish({"fingerprints": {"critic": "another"}})
+    with pytest.raises(ConfigError, match="weighted by another critic"), served(config):
+        pass
+
+
+@pytest.mark.parametrize("weighting", [{"gamma": 0.9}, {"rewards": True}])
+def test_defaults_that_every_request_would_fail_with_are_refused_at_the_start(
+    root: Path, weighting: dict[str, Any]
+) -> None:
+    with (
+        pytest.raises((ConfigError, ValidationError), match="weighting"),
+        served(service_config(root, weighting=weighting)),
+    ):
+        pass
+
+
+def test_a_packed_batch_that_would_keep_the_model_too_long_is_refused(root: Path, api: TestClient) -> None:
+    row = [{"token_ids": encode_array(np.ones(300, dtype=np.int32), "<i4"), "response_start": 1}]
+    wanted = {"rows": [row] * 4}
+    assert api.post("/v1/values", json=wanted).status_code == 200
+    with served(service_config(root, forward_seconds=1e-6)) as client:
+        refused = client.post("/v1/values", json=wanted)
+    assert refused.status_code == 422 and "send smaller batches" in refused.json()["detail"]
 
 
 def test_a_configuration_without_its_statistics_starts_no_model(root: Path) -> None:

@@ -124,7 +124,8 @@ def test_what_is_no_http_is_not_tried_again() -> None:
 
 
 def test_what_the_service_cannot_do_in_time_is_asked_once_more(root: Path) -> None:
-    with served(service_config(root, limits={"request_seconds": 0.001})) as api:
+    config = service_config(root, limits={"request_seconds": 0.001}, forward_seconds=0.0005)
+    with served(config) as api:
         client, transport = asking(api)
         with pytest.raises(ServiceRefusal, match=r"504.*no answer within 0\.001 s; send less"):
             client.score([InstructionItem(**ITEM)])

@@ -163,7 +163,7 @@ def test_a_slow_body_is_given_up(root: Path, limit: str, status: int) -> None:
         )
         assert answer.status_code == status
 
-    _asked(service_config(root, limits={limit: 0.2}), ask)
+    _asked(service_config(root, limits={limit: 0.2}, forward_seconds=0.1), ask)
 
 
 def test_one_client_has_a_bounded_number_of_open_requests(root: Path) -> None:

@@ -30,7 +30,8 @@ class ServedCriticConfig(Section):
     threads: PositiveInt = 1
     """Torch threads of a replica."""
     statistics_run: str | None = None
-    """Name of a weighted policy's run under the storage root, whose whitening statistics `statistics: ema` uses."""
+    """Name of a policy's run under the storage root that this critic weighted: its whitening statistics are those of
+    `statistics: ema`."""
 
 
 class ServeLimitsConfig(Section):
@@ -79,8 +80,9 @@ class ServeConfig(Section):
 
     storage: StorageConfig = StorageConfig()
     critic: ServedCriticConfig = ServedCriticConfig()
-    weighting: CriticWeighting = CriticWeighting(eos_weight="method", normalize="none")
-    """What a request's options are where it does not say."""
+    weighting: CriticWeighting | None = None
+    """What a request's options are where it does not say; null = as the policy `critic.statistics_run` was weighted,
+    or, where none is named, training's defaults."""
     batch_tokens: PositiveInt = 4096
     """Tokens of one forward pass, padding included. One longer item is still scored, alone."""
     limits: ServeLimitsConfig = ServeLimitsConfig()
@@ -92,7 +94,7 @@ class ServeConfig(Section):
     so that its clients ask again."""
 
     @model_validator(mode="after")
-    def _one_critic(self) -> Self:
+    def _consistent(self) -> Self:
         if (self.critic.run is None) == (self.critic.path is None):
             raise ValueError(
                 f"critic.run = {self.critic.run!r} and critic.path = {self.critic.path!r}; set exactly one of them, "
@@ -100,6 +102,13 @@ class ServeConfig(Section):
             )
         if self.critic.path and not Path(self.critic.path).expanduser().is_absolute():
             raise ValueError(f"critic.path = {self.critic.path!r} is relative; give an absolute path")
+        if self.weighting and self.weighting.rewards:
+            raise ValueError("weighting.rewards = true: the service knows no label of a response; set false")
+        if self.forward_seconds >= self.limits.request_seconds:
+            raise ValueError(
+                f"forward_seconds = {self.forward_seconds:g} is not less than limits.request_seconds = "
+                f"{self.limits.request_seconds:g}, so clients would never learn of a replica that hangs; lower it"
+            )
         return self
 
 
