@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -43,9 +44,13 @@ class CriticActor:
         self._settings, self._threads = settings, threads
         self._cache = ray.get_actor(cache)  # by name: a handle would not survive this actor's own restart
         self._device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
-        self._identity = settings.identity(self._device.type)
         self._engine: ScoreEngine | None = None
         self._measures = CriticMeasures(settings.scored)
+
+    @cached_property
+    def _identity(self) -> str:
+        # Not in the constructor: an actor whose constructor fails is not there, and nobody learns why.
+        return self._settings.identity(self._device.type)
 
     def ready(self) -> bool:
         """Returns once the actor's process runs."""

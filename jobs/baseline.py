@@ -20,7 +20,8 @@ def run(config: PolicyJobConfig, flags: Flags) -> None:
     """Train and export the uniformly weighted policy that `config` describes."""
     if config.weighting.method != "uniform":
         raise ConfigError(
-            f"weighting.method = {config.weighting.method}: the baseline is uniform; use jobs/verifiable.py"
+            f"weighting.method = {config.weighting.method}: the baseline is uniform; set it, or use "
+            "jobs/verifiable.py or jobs/rho1.py"
         )
     run_training_job("baseline", config, PolicySide(config), flags)
 

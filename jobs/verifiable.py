@@ -17,16 +17,17 @@ from wmtp_ray.cluster.job import run_training_job
 from wmtp_ray.cluster.policy import PolicySide, scorer_use
 from wmtp_ray.config import PolicyJobConfig
 from wmtp_ray.config.command import Flags, run_command
-from wmtp_ray.config.weighting import CriticWeighting
 from wmtp_ray.errors import ConfigError
+
+ELSEWHERE = {"uniform": "jobs/baseline.py", "rho1": "jobs/rho1.py"}
+"""Methods with a job of their own."""
 
 
 def run(config: PolicyJobConfig, flags: Flags) -> None:
     """Train and export the critic-weighted policy that `config` describes."""
-    if not isinstance(config.weighting, CriticWeighting):
+    if (method := config.weighting.method) in ELSEWHERE:
         raise ConfigError(
-            f"weighting.method = {config.weighting.method}: set it to critic or one of its controls, or use "
-            "jobs/baseline.py or jobs/rho1.py"
+            f"weighting.method = {method}: set it to critic or one of its controls, or use {ELSEWHERE[method]}"
         )
     run_training_job("verifiable", config, PolicySide(config), flags, scorer_use(config))
 

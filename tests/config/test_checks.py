@@ -79,7 +79,7 @@ CURRICULUM = {
         ),
         (
             {"weighting": {"method": "critic", "min_weight": 4}},
-            "weighting.min_weight = 4.0 is more than weighting.max_weight = 3.0",
+            "min_weight = 4.0 is more than max_weight = 3.0",
         ),
         (
             {"loss": {"head_coefficients": [1, 1, 1]}},

@@ -17,7 +17,6 @@ from wmtp_ray.config.compare import CompareJobConfig
 from wmtp_ray.config.load import validate, validate_overrides
 from wmtp_ray.config.prepare import PrepareJobConfig
 from wmtp_ray.config.run import OptimizerConfig
-from wmtp_ray.config.weighting import CriticWeighting
 from wmtp_ray.errors import ConfigError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -207,8 +206,3 @@ def test_defaults_and_overrides_alone() -> None:
     assert validate_overrides(OptimizerConfig, ["eps=1e-7"]).eps == 1e-7
     with pytest.raises(ConfigError, match=r"command line: unknown key epz; did you mean eps\?"):
         validate_overrides(OptimizerConfig, ["epz=1"])
-
-
-def test_the_default_first_token_follows_the_critic() -> None:
-    assert CriticWeighting().first_token is None
-    assert validate(CriticJobConfig, critic_recipe(), "a test").model.head == "mlp"

@@ -92,3 +92,18 @@ def test_values_that_gpus_computed_are_found(root: Path, monkeypatch: pytest.Mon
     swapped = {"cpu": "cuda", "cuda": "cpu"}
     monkeypatch.setattr(EngineSettings, "identity", lambda self, device: identity(self, swapped[device]))
     run(config(root), FLAGS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"weighting": {"gamma": 0.9}}, "ranking critic .* have neither scale nor offset"),
+        ({"weighting": {"min_weight": 4}}, r"min_weight = 4\.0 is more than max_weight"),
+        ({"grid": {"clips": [[3, 0.1]]}}, r"clips has \[3\.0, 0\.1\]"),
+        ({"critic": {}}, r"critic\.run = None and critic\.path = None; set exactly one"),
+        ({"second_critic": {"path": "critic-1"}}, r"second_critic\.path = 'critic-1' is relative"),
+    ],
+)
+def test_what_training_refuses_is_not_audited(root: Path, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run(config(root, **changes), FLAGS)

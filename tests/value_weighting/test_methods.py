@@ -24,9 +24,16 @@ from tests.value_weighting.micro_batches import (
     same,
     steps,
 )
-from wmtp_ray.config.weighting import ControlWeighting, CriticWeighting, UniformWeighting, WeightingBase
+from wmtp_ray.config.weighting import (
+    ControlWeighting,
+    CriticObjectiveKind,
+    CriticWeighting,
+    UniformWeighting,
+    WeightingBase,
+)
 from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.value_weighting import compute_gae_advantage
+from wmtp_ray.value_weighting.advantage import FirstToken
 from wmtp_ray.value_weighting.methods import WeightingMethod, build_method
 from wmtp_ray.value_weighting.methods.critic import CriticAdvantage
 from wmtp_ray.value_weighting.methods.matched import PRIOR_TOKENS
@@ -194,6 +201,16 @@ def test_a_held_out_sample_has_the_mean_of_all_folds_weights() -> None:
         single.emas = [ema]
         of_fold.append(single.weigh(replace(held_out, values_RT=sign * values_RT)))
     torch.testing.assert_close(crossed.weigh(folded), (of_fold[0] + of_fold[1]) / 2)
+
+
+@pytest.mark.parametrize(("critic", "first"), [("ranking", "zero"), ("lambda_return", "prompt_value")])
+def test_the_default_first_token_follows_the_critic(critic: CriticObjectiveKind, first: FirstToken) -> None:
+    [micro_batch] = lay_out(MANY[:3], [[[0, 1], [2]]])
+    default = build_method(CriticWeighting(), EOS, critic)
+    named = build_method(CriticWeighting(first_token=first), EOS)
+    found_RT, expected_RT = default.signal(micro_batch), named.signal(micro_batch)
+    assert found_RT is not None and expected_RT is not None
+    assert torch.equal(found_RT, expected_RT)
 
 
 def test_rewards_end_the_advantages_of_a_lambda_return_critic() -> None:

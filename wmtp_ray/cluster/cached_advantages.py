@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from actors.cache import ScoreCache
-from wmtp_ray.cluster.policy import cache_file, critic_directories, critic_objective
+from wmtp_ray.cluster.policy import cache_file, critic_directories, critic_objective, refuse_unsuited
 from wmtp_ray.cluster.scoring import ScorerUse
 from wmtp_ray.config.audit import AuditJobConfig
 from wmtp_ray.config.weighting import CriticPoolConfig, CriticWeighting
@@ -31,9 +31,11 @@ def cached_advantages(
     batches: list[MicroBatch],
     tokenizer: transformers.PreTrainedTokenizerBase,
 ) -> Callable[[float], np.ndarray]:
-    """A critic's advantages [N] as a function of λ; its values are looked up once."""
+    """A critic's advantages [N] as a function of λ; its values are looked up once. `ConfigError` for a weighting that
+    this critic does not allow."""
     root = config.storage.root
     directories = critic_directories(critic, root)
+    refuse_unsuited(config.weighting, directories)
     use = ScorerUse("critic", directories, root / "models", cache_file(root, critic), critic)
     use.fingerprint(tokenizer_fingerprint(tokenizer))
     scored = _with_values(use, batches, config.score_missing)

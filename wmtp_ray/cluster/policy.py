@@ -107,7 +107,7 @@ def scorer_use(config: PolicyJobConfig) -> ScorerUse | None:
     if config.critic is None:
         return None
     directories = critic_directories(config.critic, root)
-    _refuse_unsuited(config.weighting, directories)
+    refuse_unsuited(config.weighting, directories)
     return ScorerUse("critic", directories, root / "models", cache_file(root, config.critic), config.critic)
 
 
@@ -125,7 +125,7 @@ def critic_objective(directory: Path) -> CriticObjectiveKind:
     return objective.get("method", "ranking")
 
 
-def _refuse_unsuited(weighting: WeightingBase, directories: tuple[Path, ...]) -> None:
+def refuse_unsuited(weighting: WeightingBase, directories: tuple[Path, ...]) -> None:
     """Readings of V that what the critic was trained for does not allow. A critic that is not there is not read."""
     if not isinstance(weighting, CriticWeighting):
         return

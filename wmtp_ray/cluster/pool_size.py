@@ -118,7 +118,13 @@ class PoolSizer:
         if waited > WAITING_SHARE * elapsed:
             self._last_wait = now
             if not leaving and len(self._taking) < self._most and self._group.has_room():
-                ray.get(self._group.add().ready.remote())
+                ready = self._group.add().ready.remote()
+                while not ray.wait([ready], timeout=LOOK_EVERY_SECONDS)[
+                    0
+                ]:  # another tenant may have been first
+                    if self._stopping.is_set():
+                        return
+                ray.get(ready)
                 self._taking = list(self._group.names)
                 self._last_wait = time.monotonic()  # the quiet is that of the larger pool
                 logger.warning("workers wait for scores: %s critics score now", len(self._taking))

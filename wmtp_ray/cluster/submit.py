@@ -7,6 +7,7 @@ import logging
 import os
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,7 +29,8 @@ RAY_OWN_LINES = ("Running entrypoint for job", "Runtime env is setting up")
 def submit(address: str, checkout: Path, python: str, arguments: Sequence[str]) -> None:
     """Run `PYTHON ARGUMENTS` from a copy of `checkout` on the cluster, with its log on this terminal.
 
-    Raises `InfraError` where the job did not succeed. Interrupted, it stops the job.
+    Raises `InfraError` where the job did not succeed. Interrupted, it stops the job and waits until that has saved its
+    work; interrupted again, it does not wait.
     """
     for name in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -55,11 +57,19 @@ def submit(address: str, checkout: Path, python: str, arguments: Sequence[str]) 
     try:
         asyncio.run(_show(client, job))
     except BaseException:
-        client.stop_job(job)
+        _stop(client, job)
         raise
     status = client.get_job_status(job)
     if status != JobStatus.SUCCEEDED:
         raise InfraError(f"job {job} ({shlex.join(arguments)}) ended as {status}; its log is above")
+
+
+def _stop(client: JobSubmissionClient, job: str) -> None:
+    client.stop_job(job)
+    print(f"stopping {job}: it ends the step in progress and saves a checkpoint", flush=True)
+    deadline = time.monotonic() + float(STOP_SECONDS)
+    while not client.get_job_status(job).is_terminal() and time.monotonic() < deadline:
+        time.sleep(0.5)
 
 
 async def _show(client: JobSubmissionClient, job: str) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
+from wmtp_ray.config import checks
 from wmtp_ray.config.base import Section
 from wmtp_ray.config.data import PlanConfig, SamplingConfig
 from wmtp_ray.config.jobs import JobConfig
@@ -31,6 +32,13 @@ class AuditGridConfig(Section):
         (0.5, 2.0),
     )
 
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        for least, most in self.clips:
+            if least > most:
+                raise ValueError(f"clips has [{least}, {most}]: the first is the least weight; swap them")
+        return self
+
 
 class AuditJobConfig(JobConfig):
     """`jobs/audit.py`: what a critic's weights would do, from its cached values."""
@@ -46,3 +54,10 @@ class AuditJobConfig(JobConfig):
     grid: AuditGridConfig = AuditGridConfig()
     score_missing: bool = False
     """Score what the cache does not have, in this process; otherwise it is an error that says how much is missing."""
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        checks.scorer_named("critic", self.critic)
+        if self.second_critic is not None:
+            checks.scorer_named("second_critic", self.second_critic)
+        return self

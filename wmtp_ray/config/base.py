@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from collections.abc import Sequence
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+"""Of a run, a store, an arm: part of a path."""
 
 
 class Section(BaseModel):
@@ -22,6 +26,13 @@ class Section(BaseModel):
                     f"{name} = {str(content[name]).lower()} is neither true nor false; give its value"
                 )
         return content
+
+
+def distinct(what: str, names: Sequence[str]) -> None:
+    """`ValueError` where two of `names` are one."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{what}: {twice[0]!r} is given twice; leave one out or rename it")
 
 
 def _takes_bool(annotation: Any) -> bool:

@@ -7,13 +7,12 @@ from pathlib import Path
 from wmtp_ray.config.critic import CriticObjectiveConfig
 from wmtp_ray.config.data import DataConfig, PlanConfig
 from wmtp_ray.config.model import PolicyConfig
-from wmtp_ray.config.run import CheckpointConfig, ClusterConfig
+from wmtp_ray.config.run import CheckpointConfig, ClusterConfig, OptimizerConfig
 from wmtp_ray.config.weighting import (
     CriticPoolConfig,
-    CriticWeighting,
     LossConfig,
     ReferencePoolConfig,
-    Rho1Weighting,
+    ScorePoolConfig,
     WeightingConfig,
 )
 
@@ -80,39 +79,40 @@ def scorers_named(
 ) -> None:
     """Critic weights need one critic, Rho-1 one reference model, and nothing else needs either."""
     method = weighting.method
-    needed = {
-        "critic": isinstance(weighting, CriticWeighting),
-        "reference": isinstance(weighting, Rho1Weighting),
-    }
     for section, pool in (("critic", critic), ("reference", reference)):
-        if needed[section] and pool is None:
+        if weighting.scorer == section and pool is None:
             raise ValueError(
                 f"weighting.method = {method} needs a {section} section; set {section}.run or {section}.path"
             )
-        if pool is None:
-            continue
-        if not needed[section]:
+        if weighting.scorer != section and pool is not None:
             raise ValueError(f"weighting.method = {method} reads no {section}; remove the {section} section")
-        if (pool.run is None) == (pool.path is None):
-            raise ValueError(
-                f"{section}.run = {pool.run!r} and {section}.path = {pool.path!r}; set exactly one of them"
-            )
-        if pool.path and not Path(pool.path).expanduser().is_absolute():
-            raise ValueError(f"{section}.path = {pool.path!r} is relative; give an absolute path")
-    if critic and (critic.backend == "serve") != (critic.url is not None):
+        if pool is not None:
+            scorer_named(section, pool)
+
+
+def scorer_named(section: str, pool: ScorePoolConfig) -> None:
+    """A frozen model is named in one way, which fits how it is run."""
+    if (pool.run is None) == (pool.path is None):
         raise ValueError(
-            f"critic.backend = {critic.backend} and critic.url = {critic.url!r}; a URL belongs to serve alone"
+            f"{section}.run = {pool.run!r} and {section}.path = {pool.path!r}; set exactly one of them"
         )
-    if critic and critic.folds and critic.run is None:
-        raise ValueError(f"critic.folds = {critic.folds} needs critic.run, the name of a run with folds")
-
-
-def clip_bounds(weighting: WeightingConfig) -> None:
-    """The lower clip bound of weights is the lower one."""
-    if isinstance(weighting, CriticWeighting) and weighting.min_weight > weighting.max_weight:
+    if pool.path and not Path(pool.path).expanduser().is_absolute():
+        raise ValueError(f"{section}.path = {pool.path!r} is relative; give an absolute path")
+    if not isinstance(pool, CriticPoolConfig):
+        return
+    if (pool.backend == "serve") != (pool.url is not None):
         raise ValueError(
-            f"weighting.min_weight = {weighting.min_weight} is more than weighting.max_weight = "
-            f"{weighting.max_weight}; lower it"
+            f"{section}.backend = {pool.backend} and {section}.url = {pool.url!r}; a URL belongs to serve alone"
+        )
+    if pool.folds and pool.run is None:
+        raise ValueError(f"{section}.folds = {pool.folds} needs {section}.run, the name of a run with folds")
+
+
+def one_rate(optimizer: OptimizerConfig) -> None:
+    """A policy's heads have no learning rate of their own."""
+    if optimizer.head_learning_rate is not None:
+        raise ValueError(
+            f"optimizer.head_learning_rate = {optimizer.head_learning_rate} is of a critic's value head; remove it"
         )
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from wmtp_ray.config.base import Section
+from wmtp_ray.config.base import Name, Section, distinct
 from wmtp_ray.config.data import SamplingConfig
 from wmtp_ray.config.evaluate import BenchmarkConfig, DecodingConfig, EngineConfig, JudgeConfig
 from wmtp_ray.config.jobs import JobConfig, PolicyJobConfig, TrainingSections
@@ -17,7 +17,6 @@ from wmtp_ray.config.load import changed, validate
 from wmtp_ray.config.model import PolicyConfig
 from wmtp_ray.config.weighting import RECIPES, ControlWeighting, LossConfig, ScorePoolConfig
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 MAY_DIFFER = (
     "weighting",
     "loss.head_coefficients",
@@ -139,8 +138,8 @@ class CompareJobConfig(JobConfig):
     @model_validator(mode="after")
     def _sound(self) -> Self:
         names = [arm.name for arm in self.arms]
-        _distinct("arms", names)
-        _distinct("seeds", [str(seed) for seed in self.seeds])
+        distinct("arms", names)
+        distinct("seeds", [str(seed) for seed in self.seeds])
         for place, pair in self._pairs():
             for name in pair:
                 _known(place, name, names)
@@ -248,12 +247,6 @@ def cell_name(comparison: CompareJobConfig, arm: ArmConfig, seed: int, rate: flo
 
 def _seeded_methods() -> tuple[str, ...]:
     return tuple(ControlWeighting.model_fields["method"].annotation.__args__)  # type: ignore[union-attr]
-
-
-def _distinct(what: str, names: Sequence[str]) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"{what}: {twice[0]!r} is given twice; leave one out or rename it")
 
 
 def _known(place: str, name: str, there: Sequence[str]) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field, PositiveFloat, model_validator
 
 from wmtp_ray.config.base import Section
 from wmtp_ray.config.run import Fraction
@@ -42,6 +42,15 @@ class LambdaReturnConfig(CriticObjectiveBase):
     """Share of all steps before λ begins to move."""
     loss: Literal["huber", "mse"] = "huber"
     huber_delta: PositiveFloat = 1.0
+
+    @model_validator(mode="after")
+    def _lam_moves(self) -> Self:
+        if self.lam_schedule == "constant" and (self.lam_end is not None or self.lam_warmup_share):
+            raise ValueError(
+                f"lam_end = {self.lam_end} and lam_warmup_share = {self.lam_warmup_share} with a constant lam; set "
+                "lam_schedule to linear or cosine, or remove them"
+            )
+        return self
 
 
 CriticObjectiveConfig = Annotated[RankingConfig | LambdaReturnConfig, Field(discriminator="method")]

@@ -10,13 +10,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from wmtp_ray.config.base import Section
+from wmtp_ray.config.base import Name, Section, distinct
 from wmtp_ray.config.jobs import JobConfig
 from wmtp_ray.config.model import AutoDType
 from wmtp_ray.config.prepare import SourceConfig, Split
 from wmtp_ray.config.weighting import CriticPoolConfig
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
 class EvaluatedModel(Section):
@@ -238,7 +236,7 @@ class VerifiedSamplesConfig(JobConfig):
 
     @model_validator(mode="after")
     def _distinct_models(self) -> Self:
-        _distinct("models", [model.name for model in self.models])
+        distinct("models", [model.name for model in self.models])
         return self
 
 
@@ -254,11 +252,5 @@ class EvaluateJobConfig(VerifiedSamplesConfig):
 
     @model_validator(mode="after")
     def _distinct_benchmarks(self) -> Self:
-        _distinct("benchmarks", [benchmark.name for benchmark in self.benchmarks])
+        distinct("benchmarks", [benchmark.name for benchmark in self.benchmarks])
         return self
-
-
-def _distinct(what: str, names: list[str]) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"{what}: the name {twice[0]!r} is given twice; rename one")

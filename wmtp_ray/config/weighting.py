@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from wmtp_ray.config.base import Section
+from wmtp_ray.config.base import Name, Section
 from wmtp_ray.config.model import DTypeName
 from wmtp_ray.config.run import Fraction
 
@@ -23,6 +23,8 @@ class WeightingBase(Section):
     """`mean_one` divides each head's weights by their mean over the whole step."""
     eos_weight: Literal["method", "one"] = "method"
     """`one` gives the end-of-sequence token weight 1, lest a comparison measure stopping."""
+    scorer: ClassVar[Literal["critic", "reference"] | None] = None
+    """The section of the frozen model whose scores it reads."""
 
 
 class UniformWeighting(WeightingBase):
@@ -35,6 +37,7 @@ class CriticWeighting(WeightingBase):
     """exp(whitened advantage / beta), clipped, from a frozen critic's values. `lam` 0 is TD(0), 1 Monte-Carlo."""
 
     method: Literal["critic"] = "critic"
+    scorer = "critic"
     gamma: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Other than 1 only with a λ-return critic."""
     lam: Fraction = 0.95
@@ -53,7 +56,11 @@ class CriticWeighting(WeightingBase):
     ema_warmup_steps: PositiveInt = 10
 
     @model_validator(mode="after")
-    def _credit_fits(self) -> Self:
+    def _consistent(self) -> Self:
+        if self.min_weight > self.max_weight:
+            raise ValueError(
+                f"min_weight = {self.min_weight} is more than max_weight = {self.max_weight}; lower it"
+            )
         if self.credit == "level" and self.rewards:
             raise ValueError(
                 "credit = level and rewards = true: a level has no end to reward; set one of them back"
@@ -80,6 +87,7 @@ class Rho1Weighting(WeightingBase):
     """1 on the targets whose loss exceeds a reference model's the most, 0 elsewhere."""
 
     method: Literal["rho1"] = "rho1"
+    scorer = "reference"
     k_percent: Annotated[float, Field(gt=0, le=1)] = 0.6
     """Share of each head's targets that is kept, rounded up to whole targets. With `eos_weight: one` the
     end-of-sequence tokens are always kept, and the share is of the others."""
@@ -143,7 +151,7 @@ class ScorePoolConfig(Section):
     """Micro-batches that one worker may have in scoring ahead of training."""
     max_task_retries: PositiveInt = 5
     """How often a call is repeated after its actor died."""
-    cache: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "scores"
+    cache: Name = "scores"
     """Name of the score cache under the storage root; runs that name the same one share their scores."""
     cache_bytes: PositiveInt = 10_000_000_000
     """Bound on the file of the score cache, shared by all runs (a score takes four bytes per response token)."""
