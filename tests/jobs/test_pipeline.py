@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -15,19 +16,35 @@ import pytest
 import yaml
 
 from jobs.stages import check_stages
+from tests.cluster.tiny_jobs import await_step, kill_tree, losses, tiny_config, tiny_root
 from wmtp_ray.config.load import load_config, validate
 from wmtp_ray.config.pipeline import PipelineConfig
 from wmtp_ray.data.store import SolutionStore
 from wmtp_ray.errors import ConfigError
+from wmtp_ray.training.checkpoint import newest_state
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
-def pipeline(config: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    """Run it to its end, on a Ray of its own."""
+def started(config: Path, *more: str) -> subprocess.Popen[str]:
+    """On a Ray of its own."""
     command = [sys.executable, "jobs/pipeline.py", "--config", str(config), *more]
     environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {"PYTHONPATH": str(CHECKOUT)}
-    return subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=500)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=CHECKOUT, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def pipeline(config: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """Run it to its end."""
+    process = started(config, *more)
+    output, errors = process.communicate(timeout=500)
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 @pytest.mark.parametrize("name", ["pipeline", "loop"])
@@ -83,10 +100,7 @@ def test_stages_are_submitted_in_order_and_finished_ones_are_reused(tmp_path: Pa
         for name in ("first", "second", "first")
     ]
     path = tmp_path / "pipeline.yaml"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    content = {"storage": {"root": str(tmp_path / "root")}, "stages": stages, "dashboard_port": port}
+    content = {"storage": {"root": str(tmp_path / "root")}, "stages": stages, "dashboard_port": free_port()}
     path.write_text(yaml.safe_dump(content))
     done = pipeline(path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -95,3 +109,24 @@ def test_stages_are_submitted_in_order_and_finished_ones_are_reused(tmp_path: Pa
     assert "is finished" in again and "is finished" not in first + second
     stores = [SolutionStore.open(tmp_path / "root" / "stores" / name) for name in ("first", "second")]
     assert [len(store) for store in stores] == [3, 3]
+
+
+@pytest.mark.slow
+def test_interrupted_it_waits_until_the_stage_has_saved_its_work(tmp_path: Path) -> None:
+    root = tiny_root(tmp_path)
+    overrides = ["data.plan.epochs=500", "data.plan.max_steps=2000", "checkpoint.every_steps=2000"]
+    stage = {"job": "critic", "config": str(tiny_config(root, "critic", "long")), "overrides": overrides}
+    path = tmp_path / "pipeline.yaml"
+    content = {"storage": {"root": str(root)}, "stages": [stage], "dashboard_port": free_port()}
+    path.write_text(yaml.safe_dump(content))
+    process = started(path)
+    try:
+        await_step(root, "critic-long", 3, process)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=120)
+    finally:
+        if process.poll() is None:
+            kill_tree(process)
+    assert process.returncode not in (0, None) and "it ends the step in progress" in output, output + errors
+    saved = newest_state(root / "runs" / "critic-long" / "checkpoints")
+    assert saved is not None and saved.step == losses(root, "critic-long")[-1][0]
