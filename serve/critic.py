@@ -146,7 +146,8 @@ def read_ema(config: ServedCriticConfig, storage: Path) -> EMAStatistics | None:
             f"{place}: its advantages are not those of a critic alone (weighting.method = {weighting.method}); name "
             "another run, or null"
         )
-    if result["fingerprints"]["critic"] != read_manifest(critic_directory(config, storage), KIND).fingerprint:
+    served = read_manifest(critic_directory(config, storage), KIND).fingerprint
+    if result.get("fingerprints", {}).get("critic") != served:
         raise ConfigError(
             f"{place}: that policy was weighted by another critic than the one to serve; name another run, or null"
         )

@@ -114,7 +114,7 @@ def require_unchanged(cells: Sequence[Cell], base_fingerprint: str) -> None:
         if not cell.finished:
             continue
         cell.run.refuse_changes(cell.config)
-        then, use = (cell.run.result or {})["fingerprints"], scorer_use(cell.config)
+        then, use = (cell.run.result or {}).get("fingerprints", {}), scorer_use(cell.config)
         now = {"plan": cell.plan.fingerprint, "model": base_fingerprint}
         if use is not None:
             now[use.section] = "+".join(engine.fingerprint for engine in use.engines())
