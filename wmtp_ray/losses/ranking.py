@@ -93,7 +93,6 @@ class RankingStatistics:
     tied: float = 0.0
     """Pairs whose two means are equal: no ranking at all, as of a head that starts at zero."""
     margin_sum: float = 0.0
-    loss_sum: float = 0.0
     shorter_correct: float = 0.0
 
     @classmethod
@@ -115,7 +114,6 @@ class RankingStatistics:
                 (margin_P > 0).sum().double(),
                 (valid_P & (margin_P == 0)).sum().double(),
                 margin_P.sum(),
-                -(logsigmoid(margin_P) * valid_P).sum(),
                 (valid_P & (count_pos < count_neg)).sum().double(),
             ]
         )
@@ -124,14 +122,14 @@ class RankingStatistics:
     def __add__(self, other: RankingStatistics) -> RankingStatistics:
         return RankingStatistics(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
-    def as_tensor(self, device: torch.device | str = "cpu") -> Tensor:
-        """float64 [7] for an all-reduce (sum)."""
-        return torch.tensor([getattr(self, f.name) for f in fields(self)], dtype=torch.float64, device=device)
+    def as_tensor(self) -> Tensor:
+        """float64 [6] for an all-reduce (sum)."""
+        return torch.tensor([getattr(self, f.name) for f in fields(self)], dtype=torch.float64)
 
     @classmethod
-    def from_tensor(cls, sums_7: Tensor) -> RankingStatistics:
+    def from_tensor(cls, sums_6: Tensor) -> RankingStatistics:
         """Inverse of `as_tensor`."""
-        return cls(*sums_7.tolist())
+        return cls(*sums_6.tolist())
 
     @property
     def accuracy(self) -> float:
@@ -142,11 +140,6 @@ class RankingStatistics:
     def margin(self) -> float:
         """Mean of v̄_pos − v̄_neg."""
         return self.margin_sum / max(self.pairs, 1.0)
-
-    @property
-    def loss(self) -> float:
-        """Mean ranking loss."""
-        return self.loss_sum / max(self.pairs, 1.0)
 
     @property
     def shorter_wins_accuracy(self) -> float:

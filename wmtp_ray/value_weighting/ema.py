@@ -46,9 +46,9 @@ class AdvantageSums:
     def __add__(self, other: AdvantageSums) -> AdvantageSums:
         return AdvantageSums(self.sum + other.sum, self.sum_sq + other.sum_sq, self.count + other.count)
 
-    def as_tensor(self, device: torch.device | str = "cpu") -> Tensor:
+    def as_tensor(self) -> Tensor:
         """float64 [3] for an all-reduce (sum)."""
-        return torch.tensor([self.sum, self.sum_sq, self.count], dtype=torch.float64, device=device)
+        return torch.tensor([self.sum, self.sum_sq, self.count], dtype=torch.float64)
 
     @classmethod
     def from_tensor(cls, sums_3: Tensor) -> AdvantageSums:
