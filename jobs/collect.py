@@ -25,14 +25,13 @@ from wmtp_ray.cluster.collection import (
 )
 from wmtp_ray.cluster.connect import connected
 from wmtp_ray.cluster.evaluation_plan import check_models
-from wmtp_ray.cluster.prepare import copy_to, move_aside, prepare_store
+from wmtp_ray.cluster.prepare import copy_to, finished_store, move_aside, prepare_store
 from wmtp_ray.cluster.verified_samples import verified_samples
 from wmtp_ray.config.collect import CollectJobConfig
 from wmtp_ray.config.command import Flags, run_command
 from wmtp_ray.config.load import dump_yaml
 from wmtp_ray.config.prepare import PrepareJobConfig
 from wmtp_ray.data.counts import StoreCounts
-from wmtp_ray.data.recipe import finished_counts
 from wmtp_ray.data.sources import build_source
 from wmtp_ray.evaluation.samples import SAMPLES_FILE, read_samples
 from wmtp_ray.evaluation.tally import tally
@@ -57,7 +56,7 @@ def run(config: CollectJobConfig, flags: Flags) -> None:
         move_aside(path)
     if run.result is not None:
         console.print(f"{run.path.name} is finished (--fresh starts anew):")
-        _show(run, finished_counts(preparation(config, run), path), path)
+        _show(run, finished_store(preparation(config, run), path), path)
         return copy_to(path, config.store.upload, console.print)
     require_same_problems(run, config)
     samples = verified_samples(plan_collection(config), run, console.print)
@@ -70,7 +69,7 @@ def run(config: CollectJobConfig, flags: Flags) -> None:
 def _store(config: PrepareJobConfig, path: Path) -> StoreCounts:
     """The store of the samples, made if it is not there yet."""
     if (path / MANIFEST_NAME).exists():
-        return finished_counts(config, path)
+        return finished_store(config, path)
     source = build_source(config.source, config.languages)
     tokenizer = resolve_model(config.tokenizer, config.storage.root / "models")
     with connected(config.cluster.cpus_per_read + config.cluster.cpus_per_tokenize):

@@ -16,11 +16,10 @@ import time
 from rich.console import Console
 
 from wmtp_ray.cluster.connect import connected
-from wmtp_ray.cluster.prepare import copy_to, move_aside, prepare_store
+from wmtp_ray.cluster.prepare import copy_to, finished_store, move_aside, prepare_store
 from wmtp_ray.config import dump_yaml
 from wmtp_ray.config.command import Flags, run_command
 from wmtp_ray.config.prepare import PrepareJobConfig
-from wmtp_ray.data.recipe import finished_counts
 from wmtp_ray.data.sources import build_source, source_identity
 from wmtp_ray.data.store import store_path
 from wmtp_ray.models.resolve import resolve_model
@@ -41,7 +40,7 @@ def run(config: PrepareJobConfig, flags: Flags) -> None:
     if flags.fresh:
         move_aside(path)
     if (path / MANIFEST_NAME).exists():
-        finished = finished_counts(config, path).line()
+        finished = finished_store(config, path).line()
         console.print(f"store {path} is finished (--fresh makes it anew): {finished}")
         return copy_to(path, config.upload, console.print)
     tokenizer = resolve_model(config.tokenizer, config.storage.root / "models")

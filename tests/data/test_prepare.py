@@ -20,10 +20,10 @@ from transformers import PreTrainedTokenizerFast
 
 from tests.data.stores import synthetic_problems
 from tests.tiny import save_tiny_model
-from wmtp_ray.cluster.prepare import move_aside, prepare_store
+from wmtp_ray.cluster.prepare import finished_store, move_aside, prepare_store
 from wmtp_ray.config.prepare import HeldOutConfig, PrepareJobConfig
 from wmtp_ray.data.parts import Parts
-from wmtp_ray.data.recipe import finished_counts, recipe_of
+from wmtp_ray.data.recipe import recipe_of
 from wmtp_ray.data.records import Problem, Reject
 from wmtp_ray.data.sources import build_source
 from wmtp_ray.data.store import SolutionStore
@@ -135,13 +135,13 @@ def test_a_finished_store_is_that_of_its_tokenizer(tmp_path: Path):
         update={"tokenizer": str(model)}
     )
     counts = prepare_store(config, build_source(config.source), model, tmp_path / "s")
-    assert finished_counts(config, tmp_path / "s") == counts
+    assert finished_store(config, tmp_path / "s") == counts
     shutil.copytree(model, other)
     tokenizer = load_tokenizer(model)
     tokenizer.add_tokens(["<more>"])
     tokenizer.save_pretrained(str(other))
     with pytest.raises(ConfigError, match=r"was prepared with tokenizer_fingerprint = .*; use --fresh"):
-        finished_counts(config.model_copy(update={"tokenizer": str(other)}), tmp_path / "s")
+        finished_store(config.model_copy(update={"tokenizer": str(other)}), tmp_path / "s")
 
 
 def test_a_full_disk_is_one_error(tmp_path: Path):

@@ -36,11 +36,12 @@ from wmtp_ray.config.prepare import PrepareJobConfig
 from wmtp_ray.data.counts import StoreCounts
 from wmtp_ray.data.parts import Parts
 from wmtp_ray.data.prepared import Rules, prepare_problem
-from wmtp_ray.data.recipe import recipe_of, resume_key, rules_of
+from wmtp_ray.data.recipe import finished_counts, recipe_of, resume_key, rules_of
 from wmtp_ray.data.records import Problem, Source
 from wmtp_ray.data.splits import place
 from wmtp_ray.data.writer import StoreWriter
 from wmtp_ray.errors import StorageError
+from wmtp_ray.models.resolve import resolve_model
 from wmtp_ray.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 from wmtp_ray.storage.remote import upload
 
@@ -154,6 +155,13 @@ def move_aside(path: Path) -> None:
     shutil.rmtree(parts_directory(path), ignore_errors=True)
     if path.exists():
         path.rename(path.with_name(f"{path.name}.{datetime.now():%Y%m%d-%H%M%S-%f}"))
+
+
+def finished_store(config: PrepareJobConfig, path: Path) -> StoreCounts:
+    """What became of the rows of the finished store at `path`. Errors: those of `finished_counts`, and `ModelError`
+    where there is no such tokenizer."""
+    tokenizer = load_tokenizer(resolve_model(config.tokenizer, config.storage.root / "models"))
+    return finished_counts(config, path, tokenizer_fingerprint(tokenizer))
 
 
 def copy_to(path: Path, uri: str | None, say: Callable[[str], None]) -> None:

@@ -66,7 +66,8 @@ def submit(address: str, checkout: Path, python: str, arguments: Sequence[str]) 
 
 def _stop(client: JobSubmissionClient, job: str) -> None:
     client.stop_job(job)
-    print(f"stopping {job}: it ends the step in progress and saves a checkpoint", flush=True)
+    sys.stdout.write(f"stopping {job}: it ends the step in progress and saves a checkpoint\n")
+    sys.stdout.flush()
     deadline = time.monotonic() + float(STOP_SECONDS)
     while not client.get_job_status(job).is_terminal() and time.monotonic() < deadline:
         time.sleep(0.5)

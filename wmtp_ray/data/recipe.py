@@ -15,8 +15,6 @@ from wmtp_ray.data.sources import all_problems, build_source, source_identity, s
 from wmtp_ray.data.store import SolutionStore
 from wmtp_ray.data.writer import LAYOUT
 from wmtp_ray.errors import ConfigError
-from wmtp_ray.models.resolve import resolve_model
-from wmtp_ray.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 from wmtp_ray.storage.runs import commit
 
 PLAIN_KEYS = ("max_length", "too_long", "languages", "parse_check", "max_bytes", "near_duplicate", "held_out")
@@ -34,14 +32,11 @@ def recipe_of(config: PrepareJobConfig) -> dict[str, Any]:
     return recipe
 
 
-def finished_counts(config: PrepareJobConfig, path: Path) -> StoreCounts:
+def finished_counts(config: PrepareJobConfig, path: Path, tokenizer_fingerprint: str) -> StoreCounts:
     """What became of the rows of the finished store at `path`; `ConfigError` where it was made by another recipe, or
     with another tokenizer."""
     before = SolutionStore.open(path).manifest.facts
-    tokenizer = load_tokenizer(resolve_model(config.tokenizer, config.storage.root / "models"))
-    for key, value in (
-        recipe_of(config) | {"tokenizer_fingerprint": tokenizer_fingerprint(tokenizer)}
-    ).items():
+    for key, value in (recipe_of(config) | {"tokenizer_fingerprint": tokenizer_fingerprint}).items():
         if before.get(key) != value:
             raise ConfigError(
                 f"store {path} was prepared with {key} = {before.get(key)}, not {value}; "
