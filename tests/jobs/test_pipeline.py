@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import signal
 import socket
 import subprocess
 import sys
@@ -122,7 +121,7 @@ def test_interrupted_it_waits_until_the_stage_has_saved_its_work(tmp_path: Path)
     process = started(path)
     try:
         await_step(root, "critic-long", 3, process)
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         output, errors = process.communicate(timeout=120)
     finally:
         if process.poll() is None:
