@@ -33,7 +33,9 @@ def state(step: int, best: int | None = None) -> TrainingState:
         objective={"ema": {"mean": 0.1 + 0.2, "std": 1 / 3, "updates": step}},
         fingerprints=FINGERPRINTS,
         trained_steps=f"hash of {step} steps",
-        best=None if best is None else BestStep(step=best, value=0.1 + 0.2),
+        best=None
+        if best is None
+        else BestStep(step=best, value=0.1 + 0.2, metric="val_loss", best_is="lowest"),
     )
 
 

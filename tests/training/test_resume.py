@@ -207,6 +207,25 @@ def test_a_best_checkpoint_that_is_gone_is_sought_anew(scene: Scene, values: Val
     assert (exported.state.step if exported else 5) == best
 
 
+def test_a_best_step_by_another_metric_is_sought_anew(scene: Scene, values: Values, tmp_path: Path) -> None:
+    def run(metric: str, **options: Any) -> Trainer:
+        checkpoint = CheckpointConfig(every_steps=1, best_metric=metric, export="best")
+        validation = CONFIG.validation.model_copy(update={"every_steps": 1})
+        config = dataclasses.replace(CONFIG, checkpoint=checkpoint, validation=validation)
+        return trainer_of(scene, "critic", tmp_path, values, config=config, **options)
+
+    with pytest.raises(Interruption):
+        run("val_margin", dies_at=3).train()
+    notices: list[str] = []
+    resumed = run("val_value_mean", notice=notices.append)
+    resumed.train()
+    assert "the best step so far was that by val_margin; the best is sought anew" in notices
+    written = {r["step"]: r["val_value_mean"] for r in records(tmp_path) if r["step"] > 3}
+    newest = newest_state(resumed.run.checkpoints)
+    assert newest is not None and newest.best is not None
+    assert newest.best.step == min(written, key=lambda step: written[step])
+
+
 @pytest.mark.parametrize(
     ("allowed", "fingerprints"),
     [

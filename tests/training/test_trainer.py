@@ -62,7 +62,9 @@ def test_what_a_run_writes(uninterrupted: tuple[str, Trainer]) -> None:
     assert steps_kept(trainer) == sorted({best, 4, 5})
     newest = newest_state(trainer.run.checkpoints)
     assert newest is not None
-    assert newest.best == BestStep(step=best, value=written[best]["val_loss"])
+    assert newest.best == BestStep(
+        step=best, value=written[best]["val_loss"], metric="val_loss", best_is="lowest"
+    )
     assert [r["tokens"] for r in written[1:]] == [trainer.plan.step(s).tokens for s in range(5)]
     assert written[-1]["val_loss"] != written[0]["val_loss"]
     rates = [r["learning_rate"] for r in written[1:]]

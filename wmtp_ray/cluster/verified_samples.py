@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing, nullcontext
+from contextlib import closing
 from functools import partial
 
 from wmtp_ray.cluster.connect import connected
@@ -26,16 +26,18 @@ def verified_samples(plan: SamplePlan, run: RunDirectory, say: Callable[[str], N
     there = f"; {len(log.samples)} are there" if log.samples else ""
     say(f"{run.path.name}: {plan.summary()}{there}")
     work = plan.missing(log)
-    with closing(log), connected(logical_cpus(plan.config)) if work else nullcontext():
-        if work:
-            draw_and_judge(
-                work,
-                plan.tasks,
-                plan.config.engine,
-                plan.config.judge,
-                log,
-                EvaluationProgress(len(log.samples), plan.num_samples),
-                lambda offered: say(f"sandbox: {offered}"),
-                partial(record_span, run.path),
-            )
+    if not work:
+        log.close()
+        return log.samples
+    with closing(log), connected(logical_cpus(plan.config)):
+        draw_and_judge(
+            work,
+            plan.tasks,
+            plan.config.engine,
+            plan.config.judge,
+            log,
+            EvaluationProgress(len(log.samples), plan.num_samples),
+            lambda offered: say(f"sandbox: {offered}"),
+            partial(record_span, run.path),
+        )
     return log.samples

@@ -15,7 +15,7 @@ import json
 import shutil
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -35,6 +35,8 @@ class BestStep(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     step: int
     value: float
+    metric: str
+    best_is: Literal["lowest", "highest"]
 
 
 class TrainingState(BaseModel):

@@ -193,7 +193,12 @@ class Trainer:
         sign = 1 if self.config.checkpoint.best_is == "lowest" else -1
         improved = sign * value < (sign * self._best.value if self._best else float("inf"))
         if improved:
-            self._best = BestStep(step=self._steps_done, value=value)
+            self._best = BestStep(
+                step=self._steps_done,
+                value=value,
+                metric=self.config.checkpoint.best_metric,
+                best_is=self.config.checkpoint.best_is,
+            )
         return improved
 
     def _deciding(self, record: dict[str, Any]) -> float:
@@ -295,8 +300,14 @@ class Trainer:
             )
 
     def _best_still_there(self, best: BestStep | None) -> BestStep | None:
-        """It may have given way to a later one that was found damaged."""
-        if best is None or has_step(self.run.checkpoints, best.step):
+        """It may have given way to a later one that was found damaged, or have been the best by another metric."""
+        if best is None:
+            return None
+        config = self.config.checkpoint
+        if (best.metric, best.best_is) != (config.best_metric, config.best_is):
+            self._notice_once(f"the best step so far was that by {best.metric}; the best is sought anew")
+            return None
+        if has_step(self.run.checkpoints, best.step):
             return best
         self._notice_once(
             f"the best checkpoint so far, of step {best.step}, is gone; the best is sought anew"
