@@ -82,7 +82,7 @@ def _sampling() -> Iterator[Figure]:
     decoding = Decoding(temperature=0.4, top_p=0.95, max_tokens=TOKENS)
     settings = EngineSettings(str(directory), DTYPE, threads=THREADS, max_length=1024)
     judge = JudgeConfig(cpus_per_actor=0.25)
-    with connected(1 + judge.cpus_per_actor):
+    with connected({"CPU": 1 + judge.cpus_per_actor}):
         drawn, begun, times = _sample_alone(settings, requests, decoding)
         rate = sum(c.tokens for c in drawn) / (times[-1] - begun)
         torch.set_num_threads(THREADS)

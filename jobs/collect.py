@@ -72,7 +72,7 @@ def _store(config: PrepareJobConfig, path: Path) -> StoreCounts:
         return finished_store(config, path)
     source = build_source(config.source, config.languages)
     tokenizer = resolve_model(config.tokenizer, config.storage.root / "models")
-    with connected(config.cluster.cpus_per_read + config.cluster.cpus_per_tokenize):
+    with connected({"CPU": config.cluster.cpus_per_read + config.cluster.cpus_per_tokenize}):
         return prepare_store(config, source, tokenizer, path)
 
 

@@ -20,13 +20,13 @@ from jobs import critic, ref_tuning
 from wmtp_ray.cluster.cells import require_unchanged, train_cells
 from wmtp_ray.cluster.compared import best_rates, described, evaluation_name, evaluation_of, gather
 from wmtp_ray.cluster.connect import connected
-from wmtp_ray.cluster.evaluation_plan import plan_evaluation
+from wmtp_ray.cluster.evaluation_plan import plan_evaluation, sampling_resources
 from wmtp_ray.cluster.matrix import Cell, Matrix
+from wmtp_ray.cluster.resources import largest
 from wmtp_ray.cluster.verified_samples import verified_samples
 from wmtp_ray.config import CriticJobConfig, dump_yaml
 from wmtp_ray.config.command import Flags, run_command
 from wmtp_ray.config.compare import CompareJobConfig
-from wmtp_ray.config.evaluate import EngineConfig, JudgeConfig
 from wmtp_ray.evaluation.comparison import Comparison, listings, markdown, to_csv, to_json
 from wmtp_ray.evaluation.samples import JudgedSample
 from wmtp_ray.report.comparison import comparison_report
@@ -48,7 +48,7 @@ def run(config: CompareJobConfig, flags: Flags) -> None:
     if flags.fresh:
         _move_aside(matrix)
     run = RunDirectory.open(config.storage.root, "compare", config)
-    with nullcontext() if _all_there(matrix) else connected(_cpus(matrix)):
+    with nullcontext() if _all_there(matrix) else connected(_resources(matrix)):
         _train_frozen(matrix)
         tried = matrix.tried()
         _train(matrix, tried)
@@ -126,10 +126,10 @@ def _samples(config: CompareJobConfig, cells: Sequence[Cell]) -> list[JudgedSamp
     ]
 
 
-def _cpus(matrix: Matrix) -> float:
+def _resources(matrix: Matrix) -> dict[str, float]:
     wanted = matrix.comparison.pass_at_k
-    engine, judge = (wanted.engine, wanted.judge) if wanted else (EngineConfig(), JudgeConfig())
-    return max(matrix.logical_cpus, engine.cpus_per_actor + judge.actors * judge.cpus_per_actor)
+    sampling = sampling_resources(wanted.engine, wanted.judge) if wanted else {}
+    return largest(matrix.resources, sampling)
 
 
 def _show(comparison: Comparison, run: RunDirectory) -> None:

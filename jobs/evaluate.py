@@ -112,7 +112,8 @@ def _reranked(
     """The samples once more, chosen by the critic."""
     tasks = plan.tasks
     answers = {s.key: answer_of(tasks[s.benchmark, s.problem_id], s.text) for s in samples}
-    with connected(critic.actor_range[0] * critic.cpus_per_actor):
+    use, _ = find_reranker(critic, config.storage.root)
+    with connected(use.resources):
         values = critic_values(critic, config.storage.root, f"rerank-{config.name}", answers)
     return rerank(plan.in_order(samples), values, config.seed)
 

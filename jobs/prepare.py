@@ -46,7 +46,7 @@ def run(config: PrepareJobConfig, flags: Flags) -> None:
     tokenizer = resolve_model(config.tokenizer, config.storage.root / "models")
     started = time.perf_counter()
     console.print(beginning)
-    with connected(config.cluster.cpus_per_read + config.cluster.cpus_per_tokenize):
+    with connected({"CPU": config.cluster.cpus_per_read + config.cluster.cpus_per_tokenize}):
         counts = prepare_store(config, source, tokenizer, path)
     console.print(f"{counts.line()}; {time.perf_counter() - started:.0f} s")
     copy_to(path, config.upload, console.print)

@@ -30,6 +30,7 @@ from serve.deployment import critic_application
 from serve.tokens import BearerTokens, require_tokens
 from wmtp_ray.cluster.connect import connected
 from wmtp_ray.cluster.local import enable_token_authentication
+from wmtp_ray.cluster.resources import times, total
 from wmtp_ray.config.command import quiet_libraries
 from wmtp_ray.config.load import validate_overrides
 from wmtp_ray.config.serve import ServeCommandConfig, ServeConfig
@@ -44,13 +45,18 @@ def main(overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY.SUB
         critic_directory(config.critic, config.storage.root)  # the likeliest mistakes, before Ray starts
         require_tokens(config.listen.host, BearerTokens.read(config.tokens))
         enable_token_authentication()
-        with connected(config.replicas * config.cpus_per_replica + 1):
+        with connected(_resources(config)):
             _serve_until_interrupted(config)
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
     except WMTPError as error:
         typer.echo(f"error: {' '.join(str(error).split())}", err=True)
         raise typer.Exit(1) from None
+
+
+def _resources(config: ServeCommandConfig) -> dict[str, float]:
+    each = {"CPU": config.cpus_per_replica, "GPU": config.gpus_per_replica}
+    return total(times(config.replicas, each), {"CPU": 1})
 
 
 def _serve_until_interrupted(config: ServeCommandConfig) -> None:

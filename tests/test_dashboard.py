@@ -72,7 +72,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, lis
     (root / "evaluate.yaml").write_text(yaml.safe_dump(content(root, **evaluation)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_metrics_report_interval_ms", "2000")  # the jobs are shorter than its default
-        with connected(6), Exported() as seen:
+        with connected({"CPU": 6}), Exported() as seen:
             patch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
             finish(start("critic", tiny_config(root, "critic", "tiny")))
             finish(start("verifiable", tiny_config(root, "verifiable", "tiny")))

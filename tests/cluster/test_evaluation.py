@@ -48,7 +48,10 @@ def test_a_verifier_that_dies_over_a_sample_each_time_ends_the_job_with_the_samp
     draw = Draw("base", None, Decoding(0.2, 1.0, 8), (Request("b", "p", 0, task.prompt, (), 7),))
     work = [EngineWork(EngineSettings("m", "float32"), (draw,))]
     log = SampleLog(tmp_path / "samples.jsonl")
-    with connected(2), pytest.raises(InfraError, match="died 2 times over sample 0 of problem p of b"):
+    with (
+        connected({"CPU": 2}),
+        pytest.raises(InfraError, match="died 2 times over sample 0 of problem p of b"),
+    ):
         draw_and_judge(
             work,
             {("b", "p"): task},

@@ -62,7 +62,7 @@ def test_a_critic_of_another_tokenizer_is_refused(root: Path) -> None:
 
 def test_a_critic_that_is_not_there_names_the_job_that_trains_it(root: Path) -> None:
     use = scorer_use(config(root, critic={"run": "mine", "folds": 2}))  # nothing is read yet
-    assert use is not None and len(use.directories) == 2 and use.cpus == 2.0
+    assert use is not None and len(use.directories) == 2 and use.resources["CPU"] == 2.0
     with pytest.raises(ModelError, match=r"critic-mine-without-0-of-2.*jobs/critic\.py"):
         use.fingerprint("any")
     rho1 = config(root, weighting={"method": "rho1"}, critic=None, reference={"run": "mine"})

@@ -17,7 +17,7 @@ from wmtp_ray.config.serve import ServeConfig
 
 
 def main(root: str, port: str) -> None:
-    with connected(3):
+    with connected({"CPU": 3}):
         serve.start(http_options=HTTPOptions(port=int(port)))
         for run in chain(["quickstart"], map(str.strip, sys.stdin)):
             config = ServeConfig.model_validate({"storage": {"root": root}, "critic": {"run": run}})

@@ -6,12 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from threading import Barrier
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from tests.value_weighting.micro_batches import (
@@ -25,11 +27,9 @@ from tests.value_weighting.micro_batches import (
     steps,
 )
 from wmtp_ray.config.weighting import (
-    ControlWeighting,
     CriticObjectiveKind,
     CriticWeighting,
-    UniformWeighting,
-    WeightingBase,
+    WeightingConfig,
 )
 from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.value_weighting import compute_gae_advantage
@@ -39,7 +39,10 @@ from wmtp_ray.value_weighting.methods.critic import CriticAdvantage
 from wmtp_ray.value_weighting.methods.matched import PRIOR_TOKENS
 
 MOVED = ("circular_shift", "shuffled", "random_matched", "sequence_mean")
-CONTROLS = (*MOVED, "class_position_matched", "sign_flipped")
+SECTIONS = get_args(get_args(WeightingConfig)[0])
+METHODS = tuple(name for section in SECTIONS for name in get_args(section.model_fields["method"].annotation))
+BY_TOKEN = tuple(name for name in METHODS if name != "rho1")
+"""A method that is added is held to this as well. Rho-1, which weighs by the policy's losses, has tests of its own."""
 MANY = make_samples([(2, 5 + i % 9) for i in range(40)], 0)
 ROWS: Layout = [[[i, i + 1], [i + 2, i + 3]] for i in range(0, 40, 4)]
 
@@ -49,13 +52,7 @@ def alone(tensor: Tensor) -> Tensor:
 
 
 def method(name: str, folds: int = 1, **settings: object) -> WeightingMethod:
-    config: WeightingBase
-    if name == "uniform":
-        config = UniformWeighting()
-    elif name == "critic":
-        config = CriticWeighting(**settings)
-    else:
-        config = ControlWeighting(method=name, **settings)
+    config = TypeAdapter(WeightingConfig).validate_python({"method": name, **settings})
     return build_method(config, EOS, folds=folds)
 
 
@@ -63,7 +60,7 @@ def weights_of(found: WeightingMethod, step: list[MicroBatch]) -> dict[int, Tens
     return by_sample(step, found.step(step, alone))
 
 
-@pytest.mark.parametrize("name", ["uniform", "critic", *CONTROLS])
+@pytest.mark.parametrize("name", BY_TOKEN)
 @given(steps())
 def test_weights_do_not_depend_on_packing(name: str, step: tuple[list[Sample], Layout, Layout]) -> None:
     samples, *layouts = step
@@ -76,7 +73,7 @@ def test_weights_do_not_depend_on_packing(name: str, step: tuple[list[Sample], L
     assert all(bool((w >= 0).all()) for w in one.values())
 
 
-@pytest.mark.parametrize("name", ["critic", *CONTROLS])
+@pytest.mark.parametrize("name", BY_TOKEN)
 def test_two_ranks_weigh_as_one(name: str) -> None:
     together, ranks = method(name), [method(name), method(name)]
     step = lay_out(MANY, ROWS)
@@ -234,7 +231,7 @@ def test_rewards_end_the_advantages_of_a_lambda_return_critic() -> None:
     torch.testing.assert_close(signal_RT, expected_RT)
 
 
-@pytest.mark.parametrize("name", ["critic", *CONTROLS])
+@pytest.mark.parametrize("name", BY_TOKEN)
 def test_a_restored_method_goes_on_as_the_saved_one(name: str) -> None:
     step = lay_out(MANY, ROWS)
     saved, restored = method(name), method(name)

@@ -15,8 +15,9 @@ import ray
 from wmtp_ray.cluster.job import run_training_job
 from wmtp_ray.cluster.matrix import JOB, Cell, held_out_plan
 from wmtp_ray.cluster.policy import PolicySide, scorer_use
+from wmtp_ray.cluster.resources import rooms
 from wmtp_ray.cluster.stopping import on_sigterm
-from wmtp_ray.cluster.train import logical_cpus
+from wmtp_ray.cluster.train import training_resources
 from wmtp_ray.config.command import Flags
 from wmtp_ray.config.data import SamplingConfig
 from wmtp_ray.data.loading import load_micro_batch
@@ -151,10 +152,8 @@ def _train(cell: Cell, held_out: SamplingConfig) -> None:
 
 def _room(cell: Cell) -> int:
     """How many such cells the cluster could hold at a time."""
-    there, use, cluster = ray.cluster_resources(), scorer_use(cell.config), cell.config.cluster
-    gpus = cluster.worker_range[1] * cluster.gpus_per_worker
-    if use is not None:
-        gpus += len(use.directories) * use.pool.actor_range[0] * use.pool.gpus_per_actor
-    rooms = [there.get("CPU", 0.0) / max(logical_cpus(cluster, use), 1e-9)]
-    rooms += [there.get("GPU", 0.0) / gpus] if gpus else []
-    return int(min(rooms))
+    cluster = cell.config.cluster
+    return rooms(
+        ray.cluster_resources(),
+        training_resources(cluster, scorer_use(cell.config), cluster.worker_range[1]),
+    )

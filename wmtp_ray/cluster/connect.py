@@ -6,9 +6,11 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import ceil
 
 import ray
 
+from wmtp_ray.cluster.resources import Resources
 from wmtp_ray.cluster.scoring import NAMESPACE
 from wmtp_ray.errors import InfraError
 
@@ -20,12 +22,12 @@ QUIET_WORKERS = {
 
 
 @contextmanager
-def connected(logical_cpus: float) -> Iterator[None]:
-    """Inside, this process is a Ray driver. A local Ray gets `logical_cpus` CPUs at least, since a job whose workers,
-    critics and read tasks do not all fit would wait for ever; on an existing cluster too few are an `InfraError`.
-    Inside another `connected`, its connection is used and left as it is."""
+def connected(needed: Resources) -> Iterator[None]:
+    """Inside, this process is a Ray driver. A job whose workers, critics and read tasks do not all fit would wait for
+    ever: a local Ray therefore gets as many logical CPUs as `needed` at least, and too little of anything else, or of
+    an existing cluster, is an `InfraError`. Inside another `connected`, its connection is used and left as it is."""
     if ray.is_initialized():
-        _require(logical_cpus)
+        _require(needed)
         yield
         return
     logging.getLogger("ray").setLevel(logging.ERROR)
@@ -47,7 +49,7 @@ def connected(logical_cpus: float) -> Iterator[None]:
             ray.init(
                 address="local",
                 namespace=NAMESPACE,
-                num_cpus=max(os.cpu_count() or 1, int(logical_cpus + 0.999)),
+                num_cpus=max(os.cpu_count() or 1, ceil(needed.get("CPU", 0.0))),
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 include_dashboard=False,
@@ -60,17 +62,24 @@ def connected(logical_cpus: float) -> Iterator[None]:
             "(the same Ray and Python versions) or unset RAY_ADDRESS"
         ) from error
     try:
-        _require(logical_cpus)
+        _require(needed)
         yield
     finally:
         ray.shutdown()
 
 
-def _require(logical_cpus: float) -> None:
-    available = ray.cluster_resources().get("CPU", 0.0)
-    if available < logical_cpus:
+def _require(needed: Resources) -> None:
+    there = ray.cluster_resources()
+    for name, amount in needed.items():
+        if there.get(name, 0.0) >= amount:
+            continue
+        what = {"CPU": "logical CPUs", "GPU": "GPUs"}.get(name, f"of the resource {name}")
+        more = (
+            f"start Ray with --num-cpus={ceil(amount)} (logical CPUs may exceed real ones)"
+            if name == "CPU"
+            else "add nodes"
+        )
         raise InfraError(
-            f"the job needs {logical_cpus:g} logical CPUs and the cluster has {available:g}; start Ray with "
-            f"--num-cpus={int(logical_cpus + 0.999)} (logical CPUs may exceed real ones) or lower "
-            "cluster.num_workers, critic.actors or their cpus"
+            f"the job needs {amount:g} {what} and the cluster has {there.get(name, 0.0):g}; {more} or lower "
+            "cluster.num_workers, critic.actors or what each takes"
         )

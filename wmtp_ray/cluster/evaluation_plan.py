@@ -10,9 +10,12 @@ from pathlib import Path
 
 from actors.sampler import EngineSettings
 from wmtp_ray.cluster.evaluation import Draw, EngineWork
+from wmtp_ray.cluster.resources import total
 from wmtp_ray.config.evaluate import (
+    EngineConfig,
     EvaluateJobConfig,
     HumanEvalConfig,
+    JudgeConfig,
     SourceBenchmarkConfig,
     VerifiedSamplesConfig,
 )
@@ -133,9 +136,10 @@ def require_same(run: RunDirectory, plan: SamplePlan) -> None:
         run.write(file, json.dumps(before | now, indent=1))
 
 
-def logical_cpus(config: VerifiedSamplesConfig) -> float:
-    """CPUs that must be there at least: one engine and the verifiers."""
-    return config.engine.cpus_per_actor + config.judge.actors * config.judge.cpus_per_actor
+def sampling_resources(engine: EngineConfig, judge: JudgeConfig) -> dict[str, float]:
+    """What must be there at least: for one engine and the verifiers."""
+    one = {"CPU": engine.cpus_per_actor, "GPU": engine.gpus_per_actor}
+    return total(one, {"CPU": judge.actors * judge.cpus_per_actor})
 
 
 def load_benchmarks(config: EvaluateJobConfig) -> list[Benchmark]:

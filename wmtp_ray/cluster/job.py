@@ -12,7 +12,7 @@ from rich.console import Console
 from wmtp_ray.cluster.connect import connected
 from wmtp_ray.cluster.dry_run import described
 from wmtp_ray.cluster.scoring import ScorerUse
-from wmtp_ray.cluster.train import logical_cpus, train_on_ray
+from wmtp_ray.cluster.train import train_on_ray, training_resources
 from wmtp_ray.cluster.worker import JobSide, WorkerSpec
 from wmtp_ray.config import TrainingJobConfig, dump_yaml
 from wmtp_ray.config.command import Flags
@@ -106,7 +106,7 @@ def run_training_job(
     )
     console.print(f"{run.path.name}: {_plan_line(planned)}")
     _print_sampling(planned)
-    with connected(logical_cpus(config.cluster, scorer)):
+    with connected(training_resources(config.cluster, scorer, config.cluster.worker_range[0])):
         seconds, asked = train_on_ray(spec, scorer, planned.training.num_steps)
     result = {"fingerprints": fingerprints} | _result(run, config, planned, seconds)
     if asked:

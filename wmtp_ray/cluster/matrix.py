@@ -10,7 +10,8 @@ import numpy as np
 
 from wmtp_ray.cluster.frozen_models import FrozenModel, find_frozen
 from wmtp_ray.cluster.policy import scorer_use
-from wmtp_ray.cluster.train import logical_cpus
+from wmtp_ray.cluster.resources import largest
+from wmtp_ray.cluster.train import training_resources
 from wmtp_ray.config import CriticJobConfig, PolicyJobConfig
 from wmtp_ray.config.compare import ArmConfig, CompareJobConfig, cell_config
 from wmtp_ray.config.data import PlanConfig, SamplingConfig
@@ -141,12 +142,13 @@ class Matrix:
         )
 
     @property
-    def logical_cpus(self) -> float:
-        """CPUs that its hungriest part occupies at least: a cell, or the training of a critic."""
+    def resources(self) -> dict[str, float]:
+        """What its hungriest part occupies at least: a cell, or the training of a critic."""
         first, rate = self.comparison.seeds[0], self.comparison.rates[0]
-        configs = [self.cell_config(arm, first, rate) for arm in self.comparison.arms]
-        training = [logical_cpus(part.cluster, None) for model in self.frozen for part in model.parts]
-        return max(*(logical_cpus(config.cluster, scorer_use(config)) for config in configs), *training, 0.0)
+        cells = [self.cell_config(arm, first, rate) for arm in self.comparison.arms]
+        parts = [(cell.cluster, scorer_use(cell)) for cell in cells]
+        parts += [(part.cluster, None) for model in self.frozen for part in model.parts]
+        return largest(*(training_resources(cluster, use, cluster.worker_range[0]) for cluster, use in parts))
 
     def read_by(self, arm: ArmConfig) -> list[FrozenModel]:
         """The frozen models whose scores an arm reads."""

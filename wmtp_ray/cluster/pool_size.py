@@ -18,6 +18,7 @@ import ray
 from ray.exceptions import RayError
 
 from actors.board import WorkerLoad
+from wmtp_ray.cluster.resources import rooms
 
 LOOK_EVERY_SECONDS = 1.0
 WAITING_SHARE = 0.05
@@ -63,8 +64,7 @@ class ActorGroup:
 
     def has_room(self) -> bool:
         """Whether the cluster could hold one more."""
-        free = ray.available_resources()
-        return all(free.get(name, 0.0) >= amount for name, amount in self.resources.items() if amount)
+        return rooms(ray.available_resources(), self.resources) > 0
 
     def close(self) -> None:
         """End all."""

@@ -20,6 +20,7 @@ from actors.board import PoolBoard
 from actors.cache import CacheCounts, ScoreCache
 from actors.critic import CriticActor
 from wmtp_ray.cluster.pool_size import ActorGroup, PoolSizer
+from wmtp_ray.cluster.resources import times
 from wmtp_ray.config.weighting import CriticPoolConfig, ReferencePoolConfig
 from wmtp_ray.errors import ModelError
 from wmtp_ray.models.fingerprint import model_fingerprint
@@ -85,9 +86,15 @@ class ScorerUse:
         )
 
     @property
-    def cpus(self) -> float:
-        """Logical CPUs that the actors occupy at least."""
-        return len(self.directories) * self.pool.actor_range[0] * self.pool.cpus_per_actor
+    def actor_resources(self) -> dict[str, float]:
+        """What one actor occupies."""
+        pool = self.pool
+        return {"CPU": pool.cpus_per_actor, "GPU": pool.gpus_per_actor, **pool.resources_per_actor}
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """What the actors occupy at least."""
+        return times(len(self.directories) * self.pool.actor_range[0], self.actor_resources)
 
     def _tokenizer_of(self, directory: Path) -> str:
         if self.section == "critic":
@@ -163,8 +170,7 @@ class ScorePool:
 
         board_name = f"board-{prefix}"
         board = self._start(PoolBoard, board_name, {"num_cpus": 0}).remote()
-        wanted = {"CPU": pool.cpus_per_actor, "GPU": pool.gpus_per_actor, **pool.resources_per_actor}
-        return ActorGroup(start, pool.actor_range[0], board, board_name, wanted)
+        return ActorGroup(start, pool.actor_range[0], board, board_name, self._use.actor_resources)
 
     def _start(self, kind: type, name: str, resources: dict[str, Any]) -> Any:
         return ray.remote(kind).options(

@@ -17,6 +17,7 @@ from wmtp_ray import errors
 from wmtp_ray.cluster.controlled import Deaths, train_loop
 from wmtp_ray.cluster.elastic import Growth, await_room, worker_resources
 from wmtp_ray.cluster.progress import Progress
+from wmtp_ray.cluster.resources import times, total
 from wmtp_ray.cluster.scoring import ScorePool, ScorerUse
 from wmtp_ray.cluster.stopping import on_sigterm
 from wmtp_ray.cluster.worker import WorkerSpec
@@ -25,11 +26,10 @@ from wmtp_ray.storage.runs import RunDirectory
 from wmtp_ray.training.checkpoint import newest_state
 
 
-def logical_cpus(cluster: ClusterConfig, critic: ScorerUse | None) -> float:
-    """CPUs that a job occupies at least: workers, critics, and their read tasks."""
-    critics = critic.cpus if critic else 0.0
-    each = cluster.cpus_per_worker + cluster.read_tasks * cluster.read_cpus
-    return cluster.worker_range[0] * each + critics
+def training_resources(cluster: ClusterConfig, critic: ScorerUse | None, workers: int) -> dict[str, float]:
+    """What so many workers, their read tasks and the least number of critics occupy."""
+    each = total(worker_resources(cluster), {"CPU": cluster.read_tasks * cluster.read_cpus})
+    return total(times(workers, each), critic.resources if critic else {})
 
 
 def train_on_ray(

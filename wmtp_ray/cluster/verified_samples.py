@@ -8,7 +8,7 @@ from functools import partial
 
 from wmtp_ray.cluster.connect import connected
 from wmtp_ray.cluster.evaluation import draw_and_judge
-from wmtp_ray.cluster.evaluation_plan import SamplePlan, logical_cpus, require_same
+from wmtp_ray.cluster.evaluation_plan import SamplePlan, require_same, sampling_resources
 from wmtp_ray.evaluation.progress import EvaluationProgress
 from wmtp_ray.evaluation.samples import SAMPLES_FILE, JudgedSample, SampleLog
 from wmtp_ray.storage.runs import RunDirectory
@@ -29,7 +29,7 @@ def verified_samples(plan: SamplePlan, run: RunDirectory, say: Callable[[str], N
     if not work:
         log.close()
         return log.samples
-    with closing(log), connected(logical_cpus(plan.config)):
+    with closing(log), connected(sampling_resources(plan.config.engine, plan.config.judge)):
         draw_and_judge(
             work,
             plan.tasks,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from wmtp_ray.config.base import Section
 
@@ -83,3 +83,12 @@ class ValueModelConfig(BackboneConfig):
     initial_bias: float = 0.0
     head_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     train: Literal["lora", "head", "all"] = "lora"
+
+    @model_validator(mode="after")
+    def _adapters_are_described(self) -> Self:
+        if self.train == "lora" and self.lora is None:
+            raise ValueError(
+                "train = lora without lora: give the adapters' settings, say lora = {rank: 32, alpha: 64}, or train = "
+                "head or all"
+            )
+        return self

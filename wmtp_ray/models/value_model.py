@@ -71,10 +71,6 @@ class ValueModel(nn.Module):
 
     def __init__(self, config: ValueModelConfig, source: Path, seed: int) -> None:
         super().__init__()
-        if config.train == "lora" and config.lora is None:
-            raise ModelError(
-                "value model: train 'lora' without lora; give the adapters' settings, or train: head | all"
-            )
         self.config = config
         self.source = source
         compute_dtype = DTYPES[config.dtype]
