@@ -66,6 +66,11 @@ def test_a_critic_that_knows_is_worth_a_run() -> None:
     assert 0.5 < chosen.effective_sample_size < 0.8
     assert chosen.explained_by_cell < 0.05
     assert verdict(chosen, found).startswith("Worth a training run")
+    unknown = verdict(chosen, None)
+    assert (
+        unknown.startswith("Nothing speaks against a training run")
+        and "no program has a known mutation" in unknown
+    )
 
 
 def test_each_doubt_is_named() -> None:

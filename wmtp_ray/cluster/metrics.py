@@ -39,7 +39,7 @@ GAUGES = {
     "padding_share": "Share of computed tokens that is padding",
     "score_wait_seconds": "Waiting for scores in the last step, of the worker that waited longest",
     "score_seconds": "Seconds that the frozen models computed for the last step's scores, all actors",
-    "scores_ahead": "Micro-batches in scoring ahead of training, all workers",
+    "scores_ahead": "Calls to frozen models under way ahead of training, all workers",
     "cache_hit_rate": "Share of the last step's scores that the cache had",
     "workers": "Train workers",
     "peak_memory_bytes": "Peak resident memory of the largest worker",

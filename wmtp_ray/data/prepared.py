@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 LONG_PROGRAM = 40
-"""Words from which on a correct program that two problems share says that they are one."""
+"""5-grams of words from which on a correct program that two problems share says that they are one."""
 LONG_STATEMENT = 20
-"""Words from which on statements are compared: shorter ones (`Solve task abc123_a.`) are often made from a form."""
+"""5-grams of words from which on statements are compared: shorter ones (`Solve task abc123_a.`) are often made from a
+form."""
 
 
 @dataclass(frozen=True)

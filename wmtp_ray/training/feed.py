@@ -23,7 +23,7 @@ class FeedUse:
     cached: int = 0
     """Those of them that the cache had."""
     ahead: int = 0
-    """Micro-batches in scoring at this moment."""
+    """Calls to frozen models under way at this moment."""
 
 
 class Feed(Protocol):

@@ -152,11 +152,10 @@ def auroc(scores_N: np.ndarray, positive_N: np.ndarray) -> float:
 
 
 def verdict(chosen: SettingAudit, found: Localisation | None) -> str:
-    """One sentence: whether a training run with these weights is worth its cost, and why."""
+    """One sentence: whether a training run with these weights is worth its cost, and why. Without a `found`, since no
+    program has a known mutation, nothing can be said for the critic, only against its weights."""
     doubts: list[str] = []
-    if found is None:
-        doubts.append("no program has a known mutation, so nobody knows whether the critic finds faults")
-    elif found.low <= max(0.5, found.by_place):
+    if found and found.low <= max(0.5, found.by_place):
         doubts.append(
             f"low advantages point at mutated tokens no better than {'place' if found.by_place > 0.5 else 'chance'} "
             f"(AUROC {found.auroc:.2f}, 95% {found.low:.2f} to {found.high:.2f}; place alone {found.by_place:.2f})"
@@ -173,12 +172,18 @@ def verdict(chosen: SettingAudit, found: Localisation | None) -> str:
         doubts.append(f"a second critic's weights correlate by {chosen.stability:.2f} only")
     if doubts:
         return f"Not worth a training run yet: {'; '.join(doubts)}."
-    assert found is not None
+    weights = (
+        f"class and place explain {chosen.explained_by_cell:.0%} of the weights' variance, and the effective "
+        f"sample size is {chosen.effective_sample_size:.2f}"
+    )
+    if found is None:
+        return (
+            f"Nothing speaks against a training run: {weights}; but no program has a known mutation, so nobody knows "
+            "whether the critic finds faults."
+        )
     return (
         f"Worth a training run: low advantages point at mutated tokens (AUROC {found.auroc:.2f}, 95% {found.low:.2f} "
-        f"to {found.high:.2f}, place alone {found.by_place:.2f}), class and place explain "
-        f"{chosen.explained_by_cell:.0%} of the weights' variance, and the effective "
-        f"sample size is {chosen.effective_sample_size:.2f}."
+        f"to {found.high:.2f}, place alone {found.by_place:.2f}), {weights}."
     )
 
 
