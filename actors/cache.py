@@ -31,7 +31,7 @@ class CacheCounts:
 
 
 class ScoreCache:
-    """Keys (32 bytes) to float32 vectors (as bytes), in `<root>/cache/scores.sqlite`, which takes at most `max_bytes`
+    """Keys (32 bytes) to float32 vectors (as bytes), in one file below `<root>/cache/`, which takes at most `max_bytes`
     of disk; the oldest values go first. Raises `StorageError` where the file is damaged or cannot grow; what it holds
     stays."""
 

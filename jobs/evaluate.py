@@ -39,7 +39,7 @@ from wmtp_ray.report.runs import read_training_run
 from wmtp_ray.storage.runs import REPORT, RunDirectory
 from wmtp_ray.storage.timeline import read_timeline
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, markup=False, soft_wrap=True)
 
 
 def run(config: EvaluateJobConfig, flags: Flags) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Any
 
+import ray
 from fastapi import FastAPI
 from ray import serve
 from ray.serve.context import _get_global_client
@@ -38,6 +40,8 @@ class CriticDeployment:
     which answers until the swap."""
 
     def __init__(self) -> None:
+        if not ray.get_gpu_ids():
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # or it would take the first one, which is another's
         self._service = ScoringService(RayMeasures())
 
     def __serve_build_asgi_app__(self) -> FastAPI:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.config.recipes import critic_recipe, policy_recipe
 from wmtp_ray.config import CriticJobConfig, PolicyJobConfig
+from wmtp_ray.config.evaluate import RerankConfig
 from wmtp_ray.config.load import validate
 from wmtp_ray.errors import ConfigError
 
@@ -117,3 +118,17 @@ def test_a_critic_needs_pairs() -> None:
 def test_a_coefficient_of_zero_is_allowed_beside_others() -> None:
     config = validate(PolicyJobConfig, policy_recipe(loss={"head_coefficients": [1, 0]}), "a test")
     assert config.loss.head_coefficients == (1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"run": "mine", "path": "/x"}, "set exactly one of them"),
+        ({"path": "critics/mine"}, "is relative; give an absolute path"),
+        ({"run": "mine", "backend": "serve"}, "a URL belongs to serve alone"),
+        ({"run": "mine", "folds": 2}, "samples are ranked by one critic"),
+    ],
+)
+def test_a_critic_that_ranks_samples_is_named_as_one_that_weighs_tokens(settings, message):
+    with pytest.raises(ValueError, match=message):
+        RerankConfig(**settings)

@@ -62,6 +62,10 @@ def test_statements_and_programs(byte_tokenizer: PreTrainedTokenizerFast):
     assert copied.problem.tests is None and not copied.problem.solutions
     assert copied.rejects[0].detail == "eval e1 statement: 100% of its 5-grams"
 
+    untried = prepared(Problem("p", f"Task. {STATEMENT}!", (), tests=tests))
+    assert [(r.place, r.reason, r.rows) for r in untried.rejects] == [("p", "contaminated", 0)]
+    assert untried.rows_in == 0
+
     solved = prepared(
         Problem("p", "Other", (Solution(f"import math\n{PROGRAM}\n", True), Solution("pass", True)))
     )

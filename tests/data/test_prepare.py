@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tests.data.stores import synthetic_problems
 from tests.tiny import save_tiny_model
-from wmtp_ray.cluster.prepare import finished_store, move_aside, prepare_store
+from wmtp_ray.cluster.prepare import finished_store, move_aside, parts_directory, prepare_store
 from wmtp_ray.config.prepare import HeldOutConfig, PrepareJobConfig
 from wmtp_ray.data.parts import Parts
 from wmtp_ray.data.recipe import recipe_of
@@ -216,3 +216,16 @@ def test_killed_workers_lose_and_repeat_nothing(tmp_path: Path, tokenizer_direct
     assert counts == prepare_store(job(tmp_path), SyntheticSource(), tokenizer_directory, tmp_path / "whole")
     stores = [SolutionStore.open(tmp_path / name) for name in ("killed", "whole")]
     assert stores[0].manifest.files == stores[1].manifest.files
+
+
+def test_a_store_that_is_being_made_is_not_moved_aside(tmp_path: Path) -> None:
+    path = tmp_path / "mine"
+    parts_directory(path).mkdir(parents=True)
+    with (
+        FileLock(path.with_name(".mine.lock")),
+        pytest.raises(StorageError, match="another process is preparing"),
+    ):
+        move_aside(path)
+    assert parts_directory(path).is_dir()
+    move_aside(path)
+    assert not parts_directory(path).exists()

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from wmtp_ray.data.records import Case, Problem, Reject, Source, Tests
+from wmtp_ray.data.records import Case, Problem, Reject, Source, Tests, expected_value
 from wmtp_ray.data.sources import all_problems
 from wmtp_ray.data.sources.codecontests import CodeContestsSource
 from wmtp_ray.data.sources.files import found_files, split_named
@@ -30,6 +30,17 @@ from wmtp_ray.errors import DataError
 def split_up(source: Source) -> tuple[list[Problem], list[Reject]]:
     items = list(all_problems(pickle.loads(pickle.dumps(source))))
     return [i for i in items if isinstance(i, Problem)], [i for i in items if isinstance(i, Reject)]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("set()", set()), (" frozenset() ", frozenset()), ("inf", float("inf")), ("{1: [2]}", {1: [2]})],
+)
+def test_expected_values_are_literals_and_the_empty_sets(text: str, value: Any):
+    found = expected_value(text)
+    assert found == value and type(found) is type(value)
+    with pytest.raises(DataError, match="not a Python literal"):
+        expected_value("open('x')")
 
 
 # CodeContests

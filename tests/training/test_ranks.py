@@ -17,6 +17,7 @@ from torch import Tensor
 from tests.training.runs import FINGERPRINTS, JOBS, assert_same_metrics, objective_of, records, trainer_of
 from tests.training.scenes import Scene, Values, micro_batches
 from wmtp_ray.data.plan import Plan
+from wmtp_ray.training import collective as ranks
 from wmtp_ray.training.checkpoint import load_latest
 from wmtp_ray.training.collective import Collective
 from wmtp_ray.training.objective import Metrics
@@ -167,6 +168,17 @@ def test_alone_every_collective_is_the_identity() -> None:
     idle = torch.nn.Parameter(torch.ones(2))
     collective.sum_gradients([idle])
     assert idle.grad is not None and idle.grad.tolist() == [0, 0]
+
+
+def test_gradients_travel_in_buffers_of_one_dtype_and_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranks, "BUCKET_BYTES", 48)
+    gradients = [
+        torch.zeros(n, dtype=d) for n, d in ((4, torch.float32), (8, torch.float32), (2, torch.float32))
+    ]
+    gradients += [torch.zeros(2, dtype=torch.float64), torch.zeros(100, dtype=torch.float64), torch.zeros(1)]
+    found = [[g.numel() for g in bucket] for bucket in ranks._buckets(gradients)]
+    assert found == [[4, 8], [2], [2], [100], [1]]
+    assert list(ranks._buckets([])) == []
 
 
 def test_a_group_that_was_taken_away_is_no_fault_of_the_worker(two_ranks: Path) -> None:

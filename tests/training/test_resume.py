@@ -122,7 +122,9 @@ def test_a_run_that_trained_the_whole_plan_leaves_nothing_to_go_on_with(
         from_other(scene, values, tmp_path, whole.run.path).train()
 
 
-def test_statistics_of_another_critic_begin_anew(scene: Scene, values: Values, tmp_path: Path) -> None:
+def test_statistics_of_another_critic_or_weighting_begin_anew(
+    scene: Scene, values: Values, tmp_path: Path
+) -> None:
     def trainer(critic: str, path: Path, **changes: Any) -> Trainer:
         config = dataclasses.replace(CONFIG, **changes)
         made = trainer_of(
@@ -142,6 +144,11 @@ def test_statistics_of_another_critic_begin_anew(scene: Scene, values: Values, t
     assert other.train() and any("its statistics begin anew" in line for line in notices)
     taken = [newest_state(one.run.checkpoints) for one in (same, other)]
     assert taken[0] and taken[1] and taken[0].objective != taken[1].objective
+    notices.clear()
+    turned = trainer("first", tmp_path / "turned", resume=tmp_path / "a", resume_allow=("weighting",))
+    method = turned.objective.method  # type: ignore[attr-defined]
+    method.config = method.config.model_copy(update={"lam": 0.0})
+    assert turned.train() and any("its statistics begin anew" in line for line in notices)
 
 
 def test_a_directory_without_checkpoints_is_refused(scene: Scene, values: Values, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,7 +79,7 @@ def train_cells(
             _train(cell, held_out)
         return
     say(f"{len(todo)} cells, {at_a_time} at a time")
-    over = threading.Event()
+    over, asked = threading.Event(), threading.Event()
 
     def train(cell: Cell) -> None:
         if over.is_set():
@@ -92,20 +92,31 @@ def train_cells(
 
     def stop() -> None:
         over.set()
-        for cell in todo:
-            attempt = cell.run.path / "attempt"
-            if attempt.exists() and not cell.finished:
-                cell.run.request_stop(attempt.read_text())
+        asked.set()
+
+    def until_done() -> None:
+        while wait(cells_at_work, timeout=1.0).not_done:
+            if asked.is_set():  # again and again: one may be between its start and its first attempt
+                _ask_to_stop(todo)
 
     with on_sigterm(stop), ThreadPoolExecutor(at_a_time) as pool:
+        cells_at_work = [pool.submit(train, cell) for cell in todo]
         try:
-            errors = [one.exception() for one in [pool.submit(train, cell) for cell in todo]]
+            until_done()
         except BaseException:
             stop()
+            until_done()
             raise
-    failed = [error for error in errors if error is not None]
+    failed = [error for one in cells_at_work if (error := one.exception()) is not None]
     for error in sorted(failed, key=lambda error: isinstance(error, StoppedError)):
         raise error
+
+
+def _ask_to_stop(cells: Sequence[Cell]) -> None:
+    for cell in cells:
+        attempt = cell.run.attempt
+        if attempt is not None and not cell.finished and not cell.run.stop_requested(attempt):
+            cell.run.request_stop(attempt)
 
 
 def require_unchanged(cells: Sequence[Cell], base_fingerprint: str) -> None:

@@ -14,10 +14,12 @@ from wmtp_ray.cluster.resources import Resources
 from wmtp_ray.cluster.scoring import NAMESPACE
 from wmtp_ray.errors import InfraError
 
-QUIET_WORKERS = {
+WORKER_ENVIRONMENT = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    # A process that asked for no GPU sees none; otherwise it would take the first one, which is another's.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
 }
 
 
@@ -32,7 +34,7 @@ def connected(needed: Resources) -> Iterator[None]:
         return
     logging.getLogger("ray").setLevel(logging.ERROR)
     os.environ.setdefault(
-        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", QUIET_WORKERS["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"]
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", WORKER_ENVIRONMENT["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"]
     )
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     address = os.environ.get("RAY_ADDRESS")
@@ -43,7 +45,7 @@ def connected(needed: Resources) -> Iterator[None]:
                 namespace=NAMESPACE,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                runtime_env={"env_vars": QUIET_WORKERS},
+                runtime_env={"env_vars": WORKER_ENVIRONMENT},
             )
         else:
             ray.init(
@@ -53,7 +55,7 @@ def connected(needed: Resources) -> Iterator[None]:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 include_dashboard=False,
-                runtime_env={"env_vars": QUIET_WORKERS},
+                runtime_env={"env_vars": WORKER_ENVIRONMENT},
             )
     except Exception as error:  # Ray raises just that where its node does not start in time
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -82,6 +82,7 @@ def run_training_job(
     }
     if scorer:
         fingerprints[scorer.section] = scorer.fingerprint(tokenizer_fingerprint(load_tokenizer(backbone)))
+        scorer.require_same_folds(planned.store)
     planned.training.save(run.plan)
     planned.validation.save(run.validation_plan)
     spec = WorkerSpec(

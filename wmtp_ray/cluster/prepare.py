@@ -151,10 +151,12 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def move_aside(path: Path) -> None:
-    """Keep the store at `path`, finished or not, under a name of its own; forget the parts of an unfinished one."""
-    shutil.rmtree(parts_directory(path), ignore_errors=True)
-    if path.exists():
-        path.rename(path.with_name(f"{path.name}.{datetime.now():%Y%m%d-%H%M%S-%f}"))
+    """Keep the store at `path`, finished or not, under a name of its own; forget the parts of an unfinished one.
+    `StorageError` where a process is preparing it."""
+    with _alone(path):
+        shutil.rmtree(parts_directory(path), ignore_errors=True)
+        if path.exists():
+            path.rename(path.with_name(f"{path.name}.{datetime.now():%Y%m%d-%H%M%S-%f}"))
 
 
 def finished_store(config: PrepareJobConfig, path: Path) -> StoreCounts:

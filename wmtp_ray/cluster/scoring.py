@@ -22,12 +22,14 @@ from actors.critic import CriticActor
 from wmtp_ray.cluster.pool_size import ActorGroup, PoolSizer
 from wmtp_ray.cluster.resources import times
 from wmtp_ray.config.weighting import CriticPoolConfig, ReferencePoolConfig
-from wmtp_ray.errors import ModelError
+from wmtp_ray.data.store import SolutionStore
+from wmtp_ray.errors import ConfigError, ModelError
 from wmtp_ray.models.fingerprint import model_fingerprint
 from wmtp_ray.models.score_engine import EngineSettings
 from wmtp_ray.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 from wmtp_ray.models.value_model import KIND
 from wmtp_ray.storage import read_manifest
+from wmtp_ray.storage.runs import RunDirectory
 
 NAMESPACE = "wmtp"
 RESTARTS_WITHOUT_LIMIT = -1
@@ -61,6 +63,21 @@ class ScorerUse:
                     "belong to other tokens; train one on a backbone with the policy's tokenizer"
                 )
         return "+".join(engine.fingerprint for engine in self.engines())
+
+    def require_same_folds(self, store: SolutionStore) -> None:
+        """With a critic for each fold, which problems each has not seen is known from the store that they were trained
+        on; `ConfigError` for another one."""
+        if len(self.directories) == 1:
+            return
+        for directory in self.directories:
+            run = RunDirectory(directory.parent)
+            trained_on = (run.result or {}).get("fingerprints", {}).get("store")
+            if trained_on != store.fingerprint:
+                raise ConfigError(
+                    f"the critics of the folds were trained on another store than {store.path} ({run.path}), so that a "
+                    "program could be scored by the one that has seen it; train them on this store, or set "
+                    "critic.folds=null"
+                )
 
     def engines(self) -> tuple[EngineSettings, ...]:
         """What the actors of each fold run."""

@@ -63,6 +63,7 @@ def _fit(spec: WorkerSpec, run: RunDirectory, total_steps: int) -> None:
         fit(spec, run, total_steps)
     except TrainingFailedError as error:
         _raise_recorded(run)
+        run.require_current(spec.attempt)
         limit = spec.cluster.max_failures
         raise errors.InfraError(
             f"the workers of {run.path.name} died more than cluster.max_failures = {limit} times; "

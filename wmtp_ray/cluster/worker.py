@@ -13,6 +13,7 @@ import ray.train.torch
 import torch
 from ray.exceptions import RayError, RayTaskError
 
+from wmtp_ray import errors
 from wmtp_ray.cluster.metrics import RayMetrics
 from wmtp_ray.cluster.score_ahead import ScoreAhead
 from wmtp_ray.cluster.scoring import ScoreAccess
@@ -92,6 +93,7 @@ def train_worker(spec: WorkerSpec) -> None:
     run = RunDirectory(spec.run)
     if run.failure:
         return
+    run.require_current(spec.attempt)
     torch.set_num_threads(spec.cluster.threads_per_worker)
     configure_streams()
     try:
@@ -99,8 +101,14 @@ def train_worker(spec: WorkerSpec) -> None:
     except Exception as error:
         died = isinstance(error, InfraError | RayError) and not isinstance(error, RayTaskError)
         if not died and run.is_current(spec.attempt):
-            run.record_failure(type(error).__name__, str(error), traceback.format_exc())
+            run.record_failure(_kind(error), str(error), traceback.format_exc())
         raise
+
+
+def _kind(error: Exception) -> str:
+    """The nearest class that the driver knows by name; of a bug, its own."""
+    known = (kind.__name__ for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
+    return next(known, type(error).__name__)
 
 
 def _train(spec: WorkerSpec, run: RunDirectory) -> None:
@@ -142,7 +150,6 @@ def _train(spec: WorkerSpec, run: RunDirectory) -> None:
         with timed(run.path, "export"):
             held_out = (m for share in feed(trainer.validation_plan, 0) for m in share)
             spec.job.export(objective, run, held_out)
-    collective.barrier()
 
 
 def _tracker(spec: WorkerSpec, run: RunDirectory) -> Tracker:

@@ -94,7 +94,6 @@ def quiet_libraries() -> None:
         return
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     warnings.filterwarnings("ignore", module=r"(ray|torch|transformers|datasets|peft|vllm)\b.*")
     for name in ("ray", "transformers", "datasets", "peft", "vllm"):
         logging.getLogger(name).setLevel(logging.ERROR)

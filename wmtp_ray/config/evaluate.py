@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from wmtp_ray.config import checks
 from wmtp_ray.config.base import Name, Section, distinct
 from wmtp_ray.config.jobs import JobConfig
 from wmtp_ray.config.model import AutoDType
@@ -208,8 +209,7 @@ class RerankConfig(CriticPoolConfig):
 
     @model_validator(mode="after")
     def _one_critic(self) -> Self:
-        if (self.run is None) == (self.path is None):
-            raise ValueError(f"rerank.run = {self.run!r} and rerank.path = {self.path!r}; set exactly one")
+        checks.scorer_named("rerank", self)
         if self.folds is not None:
             raise ValueError(f"rerank.folds = {self.folds}: samples are ranked by one critic; leave it out")
         return self

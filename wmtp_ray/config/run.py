@@ -39,7 +39,8 @@ class ClusterConfig(Section):
     parallelism: Literal["ddp", "fsdp2"] = "ddp"
     """`ddp`: every worker holds the whole model. `fsdp2`: decoder layers are sharded over the workers."""
     cpus_per_worker: NonNegativeFloat = 1.0
-    gpus_per_worker: NonNegativeFloat = 0.0
+    gpus_per_worker: Annotated[int, Field(ge=0, le=1)] = 0
+    """0 or 1: a train worker is one process on one device."""
     threads_per_worker: PositiveInt = 1
     """Torch threads of a train worker. Bitwise repeatability on CPU needs the same number."""
     max_failures: NonNegativeInt = 3
@@ -76,7 +77,7 @@ class ScheduleConfig(Section):
 
     shape: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_share: Fraction = 0.03
-    """Share of all steps over which the rate rises linearly from 0."""
+    """Share of all steps over which the rate rises linearly, its first step above 0."""
 
 
 class CheckpointConfig(Section):

@@ -49,11 +49,11 @@ class PackedBatch:
         """(R, T)."""
         return self.input_ids.shape[0], self.input_ids.shape[1]
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> PackedBatch:
+    def to(self, device: torch.device | str) -> PackedBatch:
         """The same batch on another device."""
 
         def move(tensor: Tensor) -> Tensor:
-            return tensor.to(device, non_blocking=non_blocking)
+            return tensor.to(device)
 
         return PackedBatch(
             input_ids=move(self.input_ids),

@@ -98,6 +98,8 @@ def prepare_problem(problem: Problem, tokenizer: PreTrainedTokenizerBase, rules:
     if fault:
         for number, _ in numbered:
             reject(number, *fault)
+        if not numbered:
+            rejects[0] = Reject(name, *fault, rows=0)
         # Without solutions and tests a problem is not stored at all.
         return _prepared(replace(problem, tests=None), [], 0, np.zeros(0, np.int32), rejects, rules)
 
@@ -158,7 +160,7 @@ def _prepared(
         targets=cut - np.int32(prompt_length),
         truncated=int((tokens > rules.max_length).sum()),
         rejects=tuple(rejects[number] for number in sorted(rejects)),
-        rows_in=len(solutions) + len(rejects),
+        rows_in=len(solutions) + sum(reject.rows for reject in rejects.values()),
         clusters=clusters(signatures(grams), rules.near_duplicate).astype(np.int32),
         kinship=_kinship(problem, solutions, grams),
     )

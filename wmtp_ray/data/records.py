@@ -56,8 +56,10 @@ def expected_value(text: str) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        if text.strip() in ("set()", "frozenset()", "inf", "-inf", "nan"):
-            return {"set()": set(), "frozenset()": frozenset()}.get(text.strip()) or float(text)
+        if text.strip() in ("set()", "frozenset()"):
+            return set() if text.strip() == "set()" else frozenset()
+        if text.strip() in ("inf", "-inf", "nan"):
+            return float(text)
         raise DataError(f"expected value {text[:200]!r} is not a Python literal") from None
 
 
@@ -92,7 +94,8 @@ class Problem:
 
 @dataclass(frozen=True)
 class Reject:
-    """One row, or `rows` of them alike, that cannot be used. `reason`: a short fixed word, counted; `detail`: more."""
+    """One row, `rows` of them alike, or a problem of tests alone (`rows` 0), that cannot be used. `reason`: a short
+    fixed word, counted by rows; `detail`: more."""
 
     place: str
     """Where the row stands: file and line, or problem and number of the solution."""

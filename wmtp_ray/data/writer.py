@@ -239,9 +239,12 @@ class StoreWriter:
     def _reject_problem(self, problem: Problem, reason: str, detail: str = "") -> None:
         for number in range(len(problem.solutions)):
             self._reject(Reject(f"{problem.problem_id}#{number}", reason, detail))
+        if not problem.solutions:
+            self._reject(Reject(problem.problem_id, reason, detail, rows=0))
 
     def _reject(self, reject: Reject) -> None:
-        self._reasons[reject.reason] += reject.rows
+        if reject.rows:
+            self._reasons[reject.reason] += reject.rows
         self._rejects.write(reject.to_json() + "\n")
 
     def _stream(self, name: str, schema: pa.Schema, max_rows: int) -> _Buffered:

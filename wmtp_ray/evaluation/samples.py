@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TypeAlias
 
+from filelock import FileLock, Timeout
+
 from wmtp_ray.errors import StorageError
 from wmtp_ray.evaluation.verify import Status
 from wmtp_ray.storage.manifest import write_bytes_atomically
@@ -53,9 +55,17 @@ class JudgedSample:
 
 class SampleLog:
     """The file of one evaluation. Opening it drops a last line that a killed writer left unfinished, and
-    samples whose verdict was a fault of the sandbox: they are drawn and judged again."""
+    samples whose verdict was a fault of the sandbox: they are drawn and judged again. One process at a time may have it
+    open, another is refused with a `StorageError`."""
 
     def __init__(self, path: Path) -> None:
+        self._alone = FileLock(path.with_name(f".{path.name}.lock"))
+        try:
+            self._alone.acquire(timeout=0)
+        except Timeout:
+            raise StorageError(
+                f"another process is adding to {path}; wait for it, or give the run another name"
+            ) from None
         self.samples = [sample for sample in read_samples(path) if sample.status != "sandbox_fault"]
         self._seen = {sample.key for sample in self.samples}
         write_bytes_atomically(path, "".join(map(_line, self.samples)).encode())
@@ -82,6 +92,7 @@ class SampleLog:
         """Close the file. What a full disk has refused is refused once more, to nobody's use."""
         with contextlib.suppress(OSError):
             self._file.close()
+        self._alone.release()
 
 
 def read_samples(path: Path) -> Iterable[JudgedSample]:

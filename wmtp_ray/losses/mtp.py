@@ -127,19 +127,15 @@ def per_head(
     return torch.where(valid_BTK, values_BTK, 0.0), valid_BTK
 
 
-def head_normalizers(
-    target_counts_K: Tensor, coefficients: Sequence[float] | None = None, world_size: int = 1
-) -> Tensor:
+def head_normalizers(target_counts_K: Tensor, coefficients: Sequence[float] | None = None) -> Tensor:
     """D_k such that Σ_k (1/D_k) Σ_t w·CE is the step's loss L = Σ_k c_k·(1/N_k)·Σ_t w·CE / Σ_k c_k.
 
     Args:
         target_counts_K: N_k of the whole step: all micro-batches, all ranks. [K]
         coefficients: c_k ≥ 0; 1 by default.
-        world_size: number of ranks whose gradients will be averaged; the result is divided by it, so that the
-            average over ranks is the step's gradient.
 
     Returns:
-        float64 [K]: D_k = N_k·Σc/(c_k·world_size), the sum over heads that have targets; ∞ for a head that
+        float64 [K]: D_k = N_k·Σc/c_k, the sum over heads that have targets; ∞ for a head that
         does not count (N_k = 0 or c_k = 0), whose term thereby vanishes.
 
     Raises:
@@ -159,9 +155,7 @@ def head_normalizers(
             "no head with a coefficient has a valid target in this step (targets per head: "
             f"{target_counts_K.tolist()}); raise max_length, or remove responses shorter than a head's reach"
         )
-    return torch.where(
-        coefficients_K > 0, counts_K * coefficients_K.sum() / (coefficients_K * world_size), torch.inf
-    )
+    return torch.where(coefficients_K > 0, counts_K * coefficients_K.sum() / coefficients_K, torch.inf)
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,13 @@
 """Products with the unembedding matrix: exact to float32 whatever the model's precision, and fast on a CPU.
 
-Precision: a bfloat16 product rounds each logit to 8 bits; at a logit of 20 the error is 0.06, and so is the
-    loss's. Here
-logits leave the product in float32. On CUDA the tensor cores accumulate and store float32 (`out_dtype`); on a
-CPU the matrix is widened a slice of the vocabulary at a time, which costs little beside the product.
+Precision: a bfloat16 product rounds each logit to 8 bits; at a logit of 20 the error is 0.06, and so is the loss's.
+Here logits leave the product in float32. On CUDA the tensor cores accumulate and store float32 (`out_dtype`); on a CPU
+the matrix is widened a slice of the vocabulary at a time, which costs little beside the product.
 
-Speed: torch's CPU build multiplies float32 matrices with MKL, which on AMD processors does without AVX-512:
-    90 GFLOP/s on
-a core where oneDNN, part of the same build, reaches 200. torch offers oneDNN's float32 product under an
-operator of its compiler's (`torch.ops.mkldnn._linear_pointwise`, a·bᵀ). It is used where the build has it;
-results agree to float32 rounding, and it keeps no copy of the matrix.
+Speed: torch's CPU build multiplies float32 matrices with MKL, which on AMD processors does without AVX-512: 90 GFLOP/s
+on a core where oneDNN, part of the same build, reaches 200. torch offers oneDNN's float32 product under an operator of
+its compiler's (`torch.ops.mkldnn._linear_pointwise`, a·bᵀ). It is used where the build has it; results agree to float32
+rounding, and it keeps no copy of the matrix.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Meta's multi-token checkpoints (`consolidated.pth`) to our directories and back, layer by layer.
 
-    convert_meta_checkpoint(Path("7B_1T_4"), Path("converted"))     # then
-    MTPPolicy.from_pretrained("converted") write_meta_checkpoint(Path("converted"), Path("meta"))          #
-    what policy.save_pretrained wrote works too
+    convert_meta_checkpoint(Path("7B_1T_4"), Path("converted"))     # then MTPPolicy.from_pretrained("converted")
+    write_meta_checkpoint(Path("converted"), Path("meta"))          # what policy.save_pretrained wrote works too
 
 `resolve_model("7B_1T_4")` does the first by itself and keeps the result. Sources are memory-mapped; only
 the rows of wq and wk are copied, since their order changes.

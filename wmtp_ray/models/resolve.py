@@ -52,7 +52,7 @@ def resolve_model(name: str | Path, cache_dir: Path | None = None) -> Path:
 
     Errors: `ModelError` naming what to install or set; `StorageError` if the cache cannot be written.
     """
-    cache = cache_dir or default_cache_dir()
+    cache = (cache_dir or default_cache_dir()).expanduser().resolve()
     if str(name) == EMBEDDED_MODEL:
         return _from_gguf(embedded_gguf(), cache, key=EMBEDDED_MODEL)
     path = Path(name).expanduser()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -41,6 +42,8 @@ _STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 9.5,
 }
+_ONE_AT_A_TIME = threading.Lock()
+"""Matplotlib's settings belong to the whole process."""
 Curve = tuple[Sequence[float], Sequence[float]]
 
 
@@ -184,7 +187,7 @@ def _legend(axes: Axes) -> None:
 
 
 def _svg(draw: Callable[[Axes], None], title: str, height: float = 3.1) -> str:
-    with matplotlib.rc_context(_STYLE):
+    with _ONE_AT_A_TIME, matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(5.2, height), layout="constrained")
         draw(figure.subplots())
         file = io.StringIO()

@@ -98,7 +98,7 @@ def training_run(run: RunDirectory) -> TrainingRun:
 
 def _sample(content: dict[str, Any]) -> WeightedSample:
     return WeightedSample(
-        sample_id=str(content.get("problem_id", content["sample_id"])),
+        sample_id=str(content["sample_id"]),
         tokens=tuple(content["tokens"]),
         values=tuple(content["values"]),
         advantages=tuple(content["advantages"]),

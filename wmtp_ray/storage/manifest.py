@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def _sync(path: Path) -> None:
 
 def write_bytes_atomically(path: Path, content: bytes) -> None:
     """Write `content` so that `path` is afterwards either the old file or the whole new one, also after a power cut."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with aside.open("wb") as file:
             file.write(content)

@@ -149,8 +149,18 @@ class RunDirectory:
 
     def is_current(self, attempt: str) -> bool:
         """Whether `attempt` is still the one that may write; none is where the run was moved aside."""
+        return self.attempt == attempt
+
+    @property
+    def attempt(self) -> str | None:
+        """The one that may write, or None before the first."""
         path = self.path / "attempt"
-        return path.exists() and path.read_text() == attempt
+        return path.read_text() if path.exists() else None
+
+    def require_current(self, attempt: str) -> None:
+        """`StorageError` where another start of the same run took it over or moved it aside: this one may not write."""
+        if not self.is_current(attempt):
+            raise StorageError(f"{self.path} was taken over by a newer start of the same run; this one stops")
 
     def notice(self, line: str) -> None:
         """Add one line to `notices.log`, which the driver shows: what a user should know of the run while it runs."""

@@ -164,5 +164,5 @@ def _load(directory: Path) -> Checkpoint:
     return Checkpoint(
         state=_load_state(directory),
         parameters=load_file(directory / "model.safetensors"),
-        optimizer=torch.load(directory / "optimizer.pt", weights_only=True),
+        optimizer=torch.load(directory / "optimizer.pt", map_location="cpu", weights_only=True),
     )

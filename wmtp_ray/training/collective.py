@@ -14,6 +14,8 @@ from torch.distributed.tensor import DTensor
 from wmtp_ray.errors import InfraError
 
 T = TypeVar("T")
+BUCKET_BYTES = 256 * 2**20
+"""What gradients are copied into on their way to the other ranks."""
 
 
 class Collective:
@@ -45,8 +47,8 @@ class Collective:
         """Replace every parameter's gradient by its sum over ranks; a rank without one counts as zero. Gradients of
         sharded parameters are summed already (`shard_layers`).
 
-        One flat buffer per dtype, reduced once per optimizer step. DistributedDataParallel is not used: its hooks
-        expect one backward per forward, while each MTP head here runs its own backward (see `PolicyObjective`).
+        Once per optimizer step, in flat buffers of at most `BUCKET_BYTES`. DistributedDataParallel is not used: its
+        hooks expect one backward per forward, while each MTP head here runs its own (see `WeightedMTPObjective`).
         """
         parameters = list(parameters)
         for parameter in parameters:
@@ -54,13 +56,8 @@ class Collective:
                 parameter.grad = torch.zeros_like(parameter)
         if not self.distributed:
             return
-        by_dtype: dict[torch.dtype, list[Tensor]] = {}
-        for parameter in parameters:
-            assert parameter.grad is not None
-            if isinstance(parameter.grad, DTensor):
-                continue
-            by_dtype.setdefault(parameter.grad.dtype, []).append(parameter.grad)
-        for gradients in by_dtype.values():
+        whole = [p.grad for p in parameters if p.grad is not None and not isinstance(p.grad, DTensor)]
+        for gradients in _buckets(whole):
             flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
             with _peers():
                 dist.all_reduce(flat)
@@ -72,6 +69,19 @@ class Collective:
         if self.distributed:
             with _peers():
                 dist.barrier()
+
+
+def _buckets(gradients: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """The gradients in order, each list of one dtype and within `BUCKET_BYTES`, unless one alone is larger."""
+    bucket: list[Tensor] = []
+    for gradient in gradients:
+        together = sum(one.nbytes for one in bucket) + gradient.nbytes
+        if bucket and (together > BUCKET_BYTES or gradient.dtype != bucket[0].dtype):
+            yield bucket
+            bucket = []
+        bucket.append(gradient)
+    if bucket:
+        yield bucket
 
 
 @contextmanager

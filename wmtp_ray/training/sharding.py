@@ -85,8 +85,9 @@ def idle_micro_batch(number: int) -> MicroBatch:
 
 
 def whole(state: Any) -> Any:
-    """`state` (any nesting of dicts and lists) with every sharded tensor put together; all ranks must call it."""
-    return tree_map(lambda leaf: leaf.full_tensor() if isinstance(leaf, DTensor) else leaf, state)
+    """`state` (any nesting of dicts and lists) with every sharded tensor put together, one by one, in the CPU's memory;
+    all ranks must call it."""
+    return tree_map(lambda leaf: leaf.full_tensor().cpu() if isinstance(leaf, DTensor) else leaf, state)
 
 
 def placed(tensor: Tensor, like: Tensor) -> Tensor:

@@ -228,10 +228,7 @@ class Trainer:
         # Sharded tensors are put together by all ranks, the files are rank 0's.
         parameters, optimizer = whole(model.trainable_state_dict()), whole(self._optimizer.state_dict())
         if self._is_first:
-            if not self.run.is_current(self.attempt):
-                raise StorageError(
-                    f"{self.run.path} was taken over by a newer start of the same run; this one stops"
-                )
+            self.run.require_current(self.attempt)
             state = TrainingState(
                 step=self._steps_done,
                 objective=self.objective.state_dict(),
@@ -281,7 +278,10 @@ class Trainer:
             )
         model.load_trainable_state_dict(placed_like(checkpoint.parameters, model.trainable_state_dict()))
         load_moments(self._optimizer, checkpoint.optimizer)
-        kept = state.objective.keys() == self.objective.state_dict().keys()
+        ours = self.objective.state_dict()
+        kept = state.objective.keys() == ours.keys() and state.objective.get("weighting") == ours.get(
+            "weighting"
+        )
         if kept and all(state.fingerprints.get(s) == self.fingerprints.get(s) for s in SCORERS):
             self.objective.load_state_dict(state.objective)
         else:

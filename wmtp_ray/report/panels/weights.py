@@ -9,9 +9,8 @@ from html import escape
 from wmtp_ray.report.figures import dot_chart, histogram_chart, line_chart
 from wmtp_ray.report.markup import figure, figures, note, percent, section, table
 from wmtp_ray.report.runs import TrainingRun, WeightedSample
+from wmtp_ray.training.weight_report import HISTOGRAM_TOP
 from wmtp_ray.value_weighting.token_classes import DECILES
-
-HISTOGRAM_TOP = 3.0
 
 
 def token_weights(runs: Sequence[TrainingRun], curves: str = "") -> str:

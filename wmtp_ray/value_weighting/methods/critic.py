@@ -83,7 +83,8 @@ class CriticAdvantage(WeightingMethod):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        return {"emas": [ema.state_dict() for ema in self.emas]}
+        weighting = self.config.model_dump(mode="json")
+        return {"weighting": weighting, "emas": [ema.state_dict() for ema in self.emas]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for ema, saved in zip(self.emas, state["emas"], strict=True):
