@@ -21,6 +21,9 @@ from matplotlib.ticker import MaxNLocator
 from wmtp_ray.evaluation.statistics import Estimate
 
 SERIES = 6
+LONG_CURVE = 75
+NOISY = 5.0
+"""How often a curve runs through its own range."""
 _INK, _GRID = "#0a0b0c", "#0d0e0f"
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -60,13 +63,18 @@ def line_chart(
     points: Mapping[str, Curve] | None = None,
     name_points: bool = True,
 ) -> str:
-    """Curves by name, and points of the same names on top (validation on training), named apart or not."""
+    """Curves by name, and points of the same names on top (validation on training), named apart or not. A curve that
+    mostly goes up and down is drawn faintly, with its moving mean (`moving_mean`) in full."""
 
     def draw(axes: Axes) -> None:
         names = [*curves, *(name for name in points or {} if name not in curves)]
         for number, name in enumerate(names):
             if name in curves:
-                axes.plot(*curves[name], color=color(number), linewidth=1.6, label=name)
+                x, y = curves[name]
+                smooth = moving_mean(y)
+                if smooth is not None:
+                    axes.plot(x, y, color=color(number), linewidth=0.8, alpha=0.3)
+                axes.plot(x, y if smooth is None else smooth, color=color(number), linewidth=1.6, label=name)
             if points and name in points:
                 label = name if name not in curves else f"{name}, held out" if name_points else None
                 axes.plot(
@@ -78,6 +86,19 @@ def line_chart(
         _legend(axes)
 
     return _svg(draw, f"{y_label} by {x_label}")
+
+
+def moving_mean(values: Sequence[float]) -> np.ndarray | None:
+    """Means over a 15th of the values around each, of fewer at both ends; None where there are too few values, or they
+    do not go up and down enough to hide where they lead. NaN is left out."""
+    y_N = np.asarray(values, dtype=float)
+    known_N = np.isfinite(y_N)
+    shown = y_N[known_N]
+    if len(y_N) < LONG_CURVE or not shown.size or np.abs(np.diff(shown)).sum() < NOISY * np.ptp(shown):
+        return None
+    window = np.ones(len(y_N) // 15)
+    sums, counts = (np.convolve(a, window, "same") for a in (np.where(known_N, y_N, 0.0), known_N * 1.0))
+    return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
 
 
 def interval_chart(

@@ -53,7 +53,11 @@ def run_curves(run: TrainingRun) -> str:
     per_head = {key: f"{key.removeprefix('loss_head_')} ahead" for key in heads}
     per_head |= {"loss_head_1": "next token"} if per_head else {}
     groups = {"loss": OF_ONE_RUN["loss"], "unweighted loss per head": per_head, **OF_ONE_RUN}
-    return section("Training", _charts(run, groups), note("Circles: held out."))
+    return section(
+        "Training",
+        _charts(run, groups),
+        note("Circles: held out. Faint: each step, where its moving mean is drawn over it."),
+    )
 
 
 def weight_curves(run: TrainingRun) -> str:
