@@ -6,12 +6,15 @@ import doctest
 import importlib
 import re
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import get_type_hints
 
 import pytest
 
 from wmtp_ray.config import load_config
+from wmtp_ray.config.command import Flags
+from wmtp_ray.errors import DataError, ModelError, StorageError
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")])
@@ -46,12 +49,22 @@ def test_links_lead_to_files_of_the_project(page):
     assert not missing
 
 
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("root")
+
+
 @pytest.mark.parametrize(("where", "job", "arguments"), commands())
-def test_a_documented_job_takes_its_documented_options(where, job, arguments):
+def test_a_documented_job_takes_its_options_and_says_what_it_would_do(where, job, arguments, root):
+    """Or names what is not on this machine: data, models and runs of a user's own."""
     words = shlex.split(arguments)
-    config = get_type_hints(importlib.import_module(f"jobs.{job}").run)["config"]
+    run = importlib.import_module(f"jobs.{job}").run
     path = ROOT / words[words.index("--config") + 1]
-    load_config(config, path, [word for word in words if re.match(r"[a-z_.]+=", word)])
+    overrides = [word for word in words if re.match(r"[a-z_.]+=", word)]
+    config = load_config(get_type_hints(run)["config"], path, [*overrides, f"storage.root={root}"])
+    with suppress(DataError, ModelError, StorageError):
+        run(config, Flags(dry_run=True, fresh=False))
+    assert {made.name for made in root.iterdir()} <= {"models"}  # that conversions are kept in
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -50,7 +50,7 @@ def run_command(
             typer.Argument(metavar="[KEY.SUB=VALUE]...", help="Changes to the file, values in YAML."),
         ] = None,
         dry_run: Annotated[
-            bool, typer.Option("--dry-run", help="Print what would be done and touch nothing.")
+            bool, typer.Option("--dry-run", help="Print what would be done, and start nothing.")
         ] = False,
         fresh: Annotated[
             bool, typer.Option("--fresh", help="Move an existing run aside and start anew.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,7 @@ class DecoderSize:
         return self.vocabulary * self.width * (1 if self.tied else 2)
 
 
+@cache
 def model_shape(name: str) -> transformers.PretrainedConfig | None:
     """The architecture of a model that is on this machine, without converting or loading it, or that is in `KNOWN`;
     None for any other."""
