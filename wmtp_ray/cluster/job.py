@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -212,7 +211,10 @@ def _print_result(result: dict[str, Any]) -> None:
     )
     for name, value in result["after"].items():
         if isinstance(value, float | int):
-            console.print(f"  {name:28} {result['before'].get(name, float('nan')):10.4f} -> {value:.4f}")
-    shown = ("exported_step", "score_wait_share", "critic_forwards")
-    extra = {k: v for k, v in result.items() if k in shown}
-    console.print(f"  {json.dumps(extra)}")
+            before = result["before"].get(name)
+            console.print(f"  {name:28} {'' if before is None else f'{before:.4f} -> ':>14}{value:.4f}")
+    line = f"exported: step {result['exported_step']}"
+    if "critic_forwards" in result:
+        waited, forwards = result["score_wait_share"], result["critic_forwards"]
+        line += f"; waited for scores {waited:.1%} of the time; {forwards} micro-batches scored, the rest were cached"
+    console.print(f"  {line}")

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from math import isfinite, nan
 from types import TracebackType
 from typing import Any
 
@@ -75,7 +76,7 @@ class Progress:
             self._notices = len(lines)
 
     def _line(self, record: dict[str, Any], done: int) -> str:
-        values = "  ".join(f"{name} {record[name]:.4g}" for name in SHOWN if name in record)
+        values = "  ".join(f"{name} {record[name]:.4g}" for name in SHOWN if isfinite(record.get(name, nan)))
         return f"{self._label}step {done}/{self._total}  {values}  {self._time_left(done)}"
 
     def _time_left(self, done: int) -> str:

@@ -1,4 +1,4 @@
-"""One line of an evaluation's progress: samples judged, pass rate of each model so far, time left."""
+"""One line of an evaluation's progress: samples judged, pass rates so far, time left."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from rich.console import Console
 
 from wmtp_ray.evaluation.samples import JudgedSample
 
+MOST_MODELS = 4
+"""So many of the models that were begun last are shown."""
 LINE_EVERY_SECONDS = 15.0
 """Where the output is no terminal (a submitted job's log)."""
 
@@ -41,7 +43,9 @@ class EvaluationProgress:
             self._console.print(self._line(now), end=end)
 
     def _line(self, now: float) -> str:
-        rates = "  ".join(f"{m} {self._passed[m] / n:.1%} of {n}" for m, n in self._judged.items())
+        rates = "  ".join(
+            f"{m} {self._passed[m] / n:.1%} of {n}" for m, n in list(self._judged.items())[-MOST_MODELS:]
+        )
         new = self._done - self._before - 1
         left = (now - self._first) / new * (self._total - self._done) if new else 0.0
         ending = f"  {int(left // 60)}:{int(left % 60):02d} left" if new and self._done < self._total else ""
