@@ -74,8 +74,8 @@ class Comparison:
         """What it comes to, the primary contrast first."""
         return [
             f"Primary: {said(self.primary, LOSS)}",
-            *(said(c, LOSS) for c in self.secondary),
-            *(said(c, metric) for metric, contrasts in self.others.items() for c in contrasts),
+            *_all_said(self.secondary, LOSS),
+            *(line for metric, contrasts in self.others.items() for line in _all_said(contrasts, metric)),
         ]
 
 
@@ -110,6 +110,19 @@ def compare(
         others={metric: tuple(next(corrected) for _ in contrasts) for metric, contrasts in others.items()},
         facts=facts,
     )
+
+
+def _all_said(contrasts: Sequence[Contrast], metric: str) -> list[str]:
+    """A sentence each; one for all of those that nothing tells apart."""
+    alike = [c for c in contrasts if c.indistinct]
+    if len(alike) < 2:
+        return [said(c, metric) for c in contrasts]
+    pairs = ", ".join(f"{c.treated} − {c.reference}" for c in alike)
+    together = (
+        f"{pairs}; {metric}: none of {alike[0].problems} problems tells any of these apart under any of "
+        f"{len(alike[0].by_seed)} seeds, so this says nothing of what was missed."
+    )
+    return [*(said(c, metric) for c in contrasts if not c.indistinct), together]
 
 
 def said(c: Contrast, metric: str) -> str:
@@ -297,10 +310,12 @@ def _contrasts(title: str, contrasts: Sequence[Contrast], primary: Contrast | No
                 c.judgement,
             )
         )
+    header = ("contrast", "difference", "95% interval", "by seed", "p", "Holm", "detectable", "so")
+    kept = [n for n in range(len(header)) if any(row[n] for row in rows)]
     return Listing(
         title,
-        ("contrast", "difference", "95% interval", "by seed", "p", "Holm", "detectable", "so"),
-        tuple(rows),
+        tuple(header[n] for n in kept),
+        tuple(tuple(row[n] for n in kept) for row in rows),
         ""
         if primary is None
         else "Intervals over problems and seeds, both resampled; a critic or reference model is one training, the same "
