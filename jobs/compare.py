@@ -27,7 +27,8 @@ from wmtp_ray.cluster.verified_samples import verified_samples
 from wmtp_ray.config import CriticJobConfig, dump_yaml
 from wmtp_ray.config.command import Flags, run_command
 from wmtp_ray.config.compare import CompareJobConfig
-from wmtp_ray.evaluation.comparison import Comparison, listings, markdown, to_csv, to_json
+from wmtp_ray.evaluation.comparison import Comparison
+from wmtp_ray.evaluation.listings import listings, markdown, to_csv, to_json
 from wmtp_ray.evaluation.samples import JudgedSample
 from wmtp_ray.report.comparison import comparison_report
 from wmtp_ray.storage.runs import REPORT, RunDirectory, run_path

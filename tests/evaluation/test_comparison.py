@@ -17,11 +17,8 @@ from wmtp_ray.evaluation.comparison import (
     CellCost,
     Comparison,
     compare,
-    listings,
-    markdown,
-    to_csv,
-    to_json,
 )
+from wmtp_ray.evaluation.listings import listings, markdown, to_csv, to_json
 from wmtp_ray.report.comparison import comparison_report
 
 SOLVED = "pass@1 (mini)"

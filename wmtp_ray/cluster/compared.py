@@ -12,8 +12,9 @@ from wmtp_ray.cluster.matrix import JOB, Cell, Matrix
 from wmtp_ray.config.compare import CompareJobConfig, PassAtKConfig
 from wmtp_ray.config.evaluate import EvaluatedModel, EvaluateJobConfig
 from wmtp_ray.errors import DataError, StorageError
-from wmtp_ray.evaluation.comparison import LOSS, ArmResult, Comparison, compare, tera
+from wmtp_ray.evaluation.comparison import LOSS, ArmResult, Comparison, compare
 from wmtp_ray.evaluation.estimator import pass_at_k_per_problem
+from wmtp_ray.evaluation.listings import tera
 from wmtp_ray.evaluation.samples import JudgedSample
 from wmtp_ray.storage.runs import commit
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from html import escape
 
-from wmtp_ray.evaluation.comparison import LOSS, Comparison, listings
+from wmtp_ray.evaluation.comparison import LOSS, Comparison
 from wmtp_ray.evaluation.contrasts import Contrast
+from wmtp_ray.evaluation.listings import listings
 from wmtp_ray.report.figures import dot_chart, interval_chart
 from wmtp_ray.report.markup import figure, figures, note, section, table
 from wmtp_ray.report.page import page
