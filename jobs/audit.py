@@ -16,7 +16,7 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.table import Table
 
-from wmtp_ray.cluster.cached_advantages import cached_advantages
+from wmtp_ray.cluster.cached_advantages import cached_advantages, refuse_the_same_critic
 from wmtp_ray.config import dump_yaml
 from wmtp_ray.config.audit import AuditJobConfig
 from wmtp_ray.config.command import Flags, run_command
@@ -46,6 +46,7 @@ def run(config: AuditJobConfig, flags: Flags) -> None:
     """Audit the critic that `config` names; print the table and the sentence, and write both to the run directory."""
     if flags.dry_run:
         return console.print(dump_yaml(config))
+    refuse_the_same_critic(config)
     root = config.storage.root
     store = SolutionStore.named(root, config.data.store)
     tokenizer = load_tokenizer(resolve_model(config.tokenizer, root / "models"))

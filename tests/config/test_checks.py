@@ -132,3 +132,17 @@ def test_a_coefficient_of_zero_is_allowed_beside_others() -> None:
 def test_a_critic_that_ranks_samples_is_named_as_one_that_weighs_tokens(settings, message):
     with pytest.raises(ValueError, match=message):
         RerankConfig(**settings)
+
+
+def test_the_jobs_seed_is_that_of_sampling_unless_it_has_its_own():
+    def seeds(**changes: Any) -> tuple[int, int, int]:
+        config = validate(CriticJobConfig, critic_recipe() | changes, "a test")
+        return config.seed, config.data.sampling.seed, config.data.validation.seed
+
+    data = critic_recipe()["data"]
+    assert seeds() == (0, 0, 0) and seeds(seed=3) == (3, 3, 0)
+    own = data | {"sampling": data["sampling"] | {"seed": 5}}
+    assert seeds(seed=3, data=own) == (3, 5, 0)
+    assert (
+        data["sampling"].keys() == critic_recipe()["data"]["sampling"].keys()
+    )  # nothing was written into it

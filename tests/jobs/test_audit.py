@@ -86,6 +86,11 @@ def test_an_audit_reads_the_cache_and_says_whether_to_train(
     assert first["verdict"] in printed and "chosen" in printed
 
 
+def test_a_critic_does_not_agree_with_itself(root: Path) -> None:
+    with pytest.raises(ConfigError, match="the same weights as critic"):
+        run(config(root, second_critic={"path": str(root / "critic-0")}), FLAGS)
+
+
 def test_values_that_gpus_computed_are_found(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     identity = EngineSettings.identity
     run(config(root, score_missing=True), FLAGS)

@@ -20,9 +20,26 @@ from wmtp_ray.errors import ConfigError
 from wmtp_ray.models.score_engine import load_engine
 from wmtp_ray.models.scorer import join_values, score_keys
 from wmtp_ray.models.tokenizer import tokenizer_fingerprint
+from wmtp_ray.models.value_model import KIND
+from wmtp_ray.storage import read_manifest
 from wmtp_ray.value_weighting.methods.critic import CriticAdvantage
 
 CPU = torch.device("cpu")
+
+
+def refuse_the_same_critic(config: AuditJobConfig) -> None:
+    """`ConfigError` where `second_critic` has the weights of `critic`: that they agree says nothing."""
+    if config.second_critic is None:
+        return
+    both = [
+        critic_directories(critic, config.storage.root) for critic in (config.critic, config.second_critic)
+    ]
+    first, second = ({read_manifest(d, KIND).fingerprint for d in found if d.is_dir()} for found in both)
+    if first & second:
+        raise ConfigError(
+            f"second_critic {', '.join(map(str, both[1]))} has the same weights as critic, so that their agreement "
+            "says nothing; train one with another seed"
+        )
 
 
 def cached_advantages(

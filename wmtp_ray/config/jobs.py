@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, NonNegativeInt, model_validator
 
@@ -54,11 +54,21 @@ class TrainingJobConfig(TrainingSections, JobConfig):
     """What every training job says."""
 
     seed: NonNegativeInt = 0
+    """Of which samples are drawn in which order (unless `data.sampling.seed` says otherwise), of what starts at random,
+    and of dropout."""
     resume: Path | None = None
     """Absolute path of another run's directory, whose newest checkpoint this run begins with."""
     resume_allow: tuple[str, ...] = ()
     """Keys that may differ from the configuration that the run was started with, such as `data.plan.max_steps`. `data`
     and `critic` also allow other contents under the same name."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_seed(cls, content: Any) -> Any:
+        match content:
+            case {"seed": seed, "data": {"sampling": {**sampling}, **data}} if "seed" not in sampling:
+                return content | {"data": data | {"sampling": sampling | {"seed": seed}}}
+        return content
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
