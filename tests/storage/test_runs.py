@@ -62,7 +62,7 @@ def test_a_changed_key_is_refused_with_both_values(tmp_path: Path) -> None:
         {"checkpoint": {"every_steps": 3}},
         {"storage": {"root": "/moved"}},
         {"critic": {"run": "mine", "actors": 3, "window": 9, "cache": "other"}},
-        {"seed": 7, "resume_allow": ["seed"]},
+        {"seed": 7, "resume_allow": ["seed", "data.sampling.seed"]},
         {"optimizer": {"eps": 1.0}, "resume_allow": ["optimizer"]},
     ],
 )
@@ -138,7 +138,9 @@ def test_another_run_may_be_gone_on_with_where_nothing_but_names_differs(tmp_pat
     changed = config(name="other", seed=7, resume=str(origin.path))
     with pytest.raises(ConfigError, match=r"seed was 0, is 7.*resume_allow"):
         origin.refuse_changes(changed, free=("name", "resume"))
-    origin.refuse_changes(config(name="other", seed=7, resume_allow=["seed"]), free=("name", "resume"))
+    origin.refuse_changes(
+        config(name="other", seed=7, resume_allow=["seed", "data"]), free=("name", "resume")
+    )
     with pytest.raises(ConfigError, match="is no run directory"):
         RunDirectory(tmp_path / "nowhere").refuse_changes(other)
 
