@@ -253,6 +253,34 @@ def test_after_a_failure_or_a_request_to_stop_no_cell_is_begun(
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+def test_a_cell_that_is_still_starting_hears_the_request_to_stop_too(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    heard: list[str] = []
+
+    def train(cell: Cell, held_out: SamplingConfig) -> None:
+        if not asked:
+            asked.append(cell.config.name)
+            os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1.5)  # before its first attempt, as if it hashed its data
+        cell.run.path.mkdir(parents=True, exist_ok=True)
+        attempt, until = cell.run.begin_attempt(), time.monotonic() + 30
+        while not cell.run.stop_requested(attempt) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert cell.run.stop_requested(attempt)
+        heard.append(cell.config.name)
+        raise StoppedError(f"{cell.config.name} stopped")
+
+    monkeypatch.setattr(cells.ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(cells, "_room", lambda cell: 2)
+    monkeypatch.setattr(cells, "_train", train)
+    matrix = Matrix(comparison(root, name="starting"))
+    with pytest.raises(StoppedError):
+        cells.train_cells(matrix.every_cell(), matrix.comparison.held_out, None, lambda line: None)
+    assert heard
+
+
 def test_a_critic_of_a_store_that_was_prepared_anew_is_refused(tmp_path: Path) -> None:
     root = tiny_root(tmp_path)
     [critic] = Matrix(comparison(root)).frozen
