@@ -39,7 +39,7 @@ from wmtp_ray.value_weighting.audit import (
     verdict,
 )
 
-console = Console(highlight=False, markup=False, soft_wrap=True)
+console = Console(highlight=False, markup=False, soft_wrap=True, width=120)
 
 
 def run(config: AuditJobConfig, flags: Flags) -> None:
