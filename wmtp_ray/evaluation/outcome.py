@@ -144,4 +144,4 @@ def outcome_text(table: ResultTable) -> Group:
 def _percent(estimate: Estimate, signed: bool = False) -> str:
     sign = "+" if signed else ""
     mean, low, high = (f"{100 * value:{sign}.1f}" for value in (estimate.mean, estimate.low, estimate.high))
-    return f"{mean} \\[{low}, {high}]"
+    return f"{mean} [{low}, {high}]"
