@@ -16,7 +16,6 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from wmtp_ray.cluster.connect import connected
 from wmtp_ray.cluster.evaluation_plan import EvaluationPlan, check_models, plan_evaluation
 from wmtp_ray.cluster.reranking import critic_values, find_reranker
 from wmtp_ray.cluster.verified_samples import verified_samples
@@ -112,9 +111,7 @@ def _reranked(
     """The samples once more, chosen by the critic."""
     tasks = plan.tasks
     answers = {s.key: answer_of(tasks[s.benchmark, s.problem_id], s.text) for s in samples}
-    use, _ = find_reranker(critic, config.storage.root)
-    with connected(use.resources):
-        values = critic_values(critic, config.storage.root, f"rerank-{config.name}", answers)
+    values = critic_values(critic, config.storage.root, f"rerank-{config.name}", answers)
     return rerank(plan.in_order(samples), values, config.seed)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 import ray
@@ -10,6 +11,7 @@ import transformers
 
 from actors.answers import answer
 from actors.critic import BatchScores
+from wmtp_ray.cluster.connect import connected
 from wmtp_ray.cluster.policy import cache_file, critic_directories
 from wmtp_ray.cluster.scoring import NAMESPACE, ScorePool, ScorerUse
 from wmtp_ray.config.evaluate import RerankConfig
@@ -35,8 +37,8 @@ def find_reranker(config: RerankConfig, root: Path) -> tuple[ScorerUse, transfor
 def critic_values(
     config: RerankConfig, root: Path, run: str, answers: Mapping[SampleKey, Answer]
 ) -> dict[SampleKey, float]:
-    """v̄ of every answer that the critic can read; equal answers are read once. This process must be connected to Ray;
-    `run` names the actors.
+    """v̄ of every answer that the critic can read; equal answers are read once. Connects to Ray; `run` names the
+    actors.
 
     Errors: those of `find_reranker`, and `DataError` for a value that is not finite.
     """
@@ -44,15 +46,12 @@ def critic_values(
     distinct = list(dict.fromkeys(answers.values()))
     samples = tokenize_answers(tokenizer, distinct, config.max_length)
     batches = batches_of(samples, config.tokens_per_batch, pad_token_id(tokenizer))
-    pool = ScorePool(run, use)
-    try:
+    values: dict[Answer, float] = {}
+    with connected(use.resources), closing(ScorePool(run, use)) as pool:
         actors = [ray.get_actor(name, namespace=NAMESPACE) for name in pool.access.groups[0]]
         calls = [actors[n % len(actors)].score.remote(batch) for n, batch in enumerate(batches)]
-        values: dict[Answer, float] = {}
         for batch, call in zip(batches, calls, strict=True):
             scored: BatchScores = answer(call)
             for number, scores in zip(batch.sample_ids.tolist(), scored.samples, strict=True):
                 values[distinct[number]] = mean_value(scores)
-    finally:
-        pool.close()
     return {key: values[one] for key, one in answers.items() if one in values}

@@ -21,7 +21,6 @@ from wmtp_ray.cluster.stream import PlanStream, configure_streams
 from wmtp_ray.config.run import ClusterConfig, TrackingConfig
 from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.plan import Plan
-from wmtp_ray.errors import InfraError
 from wmtp_ray.storage.runs import RunDirectory
 from wmtp_ray.storage.timeline import timed
 from wmtp_ray.training.checkpoint import load_step
@@ -99,7 +98,7 @@ def train_worker(spec: WorkerSpec) -> None:
     try:
         _train(spec, run)
     except Exception as error:
-        died = isinstance(error, InfraError | RayError) and not isinstance(error, RayTaskError)
+        died = isinstance(error, errors.InfraError | RayError) and not isinstance(error, RayTaskError)
         if not died and run.is_current(spec.attempt):
             run.record_failure(_kind(error), str(error), traceback.format_exc())
         raise
