@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import pytest
@@ -33,6 +33,7 @@ from wmtp_ray.evaluation.samples import JudgedSample, read_samples
 from wmtp_ray.models import MTPPolicy, load_tokenizer, tokenizer_fingerprint
 from wmtp_ray.models.value_model import ValueModel
 
+T = TypeVar("T")
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -90,12 +91,13 @@ def started(root: Path, name: str, sections: dict[str, Any]) -> tuple[subprocess
     return job, root / "runs" / f"evaluate-{name}" / "samples.jsonl"
 
 
-def wait_for(job: subprocess.Popen[bytes], output: Path, happened: Callable[[], object]) -> None:
-    """Returns once something happened; fails with the job's output if it ends before, or after five minutes."""
+def wait_for(job: subprocess.Popen[bytes], output: Path, happened: Callable[[], T]) -> T:
+    """What happened, once it did; fails with the job's output if it ends before, or after five minutes."""
     deadline = time.monotonic() + 300
-    while not happened():
+    while not (what := happened()):
         assert job.poll() is None and time.monotonic() < deadline, output.read_text()
         time.sleep(0.05)
+    return what
 
 
 def engines_of(job: subprocess.Popen[bytes]) -> list[psutil.Process]:
@@ -178,10 +180,9 @@ def test_an_engine_that_is_killed_or_fails_inside_a_living_actor_is_replaced(roo
         wait_for(job, output, lambda: log.exists() and log.read_text())
         first = engines_of(job)
         weights.write_bytes(b"damaged")
-        first.pop().kill()
-        wait_for(job, output, lambda: engines_of(job))
-        second = engines_of(job).pop()
-        wait_for(job, output, lambda: not second.is_running())
+        first[0].kill()
+        second = wait_for(job, output, lambda: [e for e in engines_of(job) if e not in first])
+        wait_for(job, output, lambda: not second[0].is_running())
         assert {s.model for s in read_samples(log)} == {"base"}, "the engine failed at the adapter"
     finally:
         weights.write_bytes(whole)
