@@ -8,9 +8,12 @@ import multiprocessing
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
+import huggingface_hub
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from tests.tiny import smollm2_directory
@@ -173,6 +176,78 @@ def test_a_damaged_or_foreign_directory_is_refused(tiny: Path, tmp_path: Path) -
         MTPPolicy.from_pretrained(tmp_path)
     with pytest.raises(ModelError, match="no usable tokenizer"):
         load_tokenizer(tmp_path / "nowhere")
+
+
+def save_as_torch_files(model: Path, directory: Path) -> Path:
+    """A copy of `model` as older models are published: pickled shards, with a buffer that Llama once kept."""
+    directory.mkdir(parents=True)
+    for file in model.iterdir():
+        if file.suffix != ".safetensors":
+            shutil.copy(file, directory)
+    state = load_file(model / "model.safetensors")
+    state["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(32)
+    shards = {f"pytorch_model-0000{n}-of-00002.bin": sorted(state)[n - 1 :: 2] for n in (1, 2)}
+    for name, keys in shards.items():
+        torch.save({key: state[key] for key in keys}, directory / name)
+    places = {key: name for name, keys in shards.items() for key in keys}
+    index = {"metadata": {"total_size": 1}, "weight_map": places}
+    (directory / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    return directory
+
+
+def test_torch_files_become_safetensors_from_a_directory_and_from_the_hub(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch_files = save_as_torch_files(tiny, tmp_path / "old")
+    converted = resolve_model(torch_files, tmp_path / "cache")
+    assert model_fingerprint(converted) == model_fingerprint(tiny)
+    assert resolve_model(torch_files, tmp_path / "cache") == converted
+    tokenizers = [tokenizer_fingerprint(load_tokenizer(directory)) for directory in (converted, tiny)]
+    assert tokenizers[0] == tokenizers[1]
+
+    repository = tmp_path / "hub" / "models--somebody--old"
+    save_as_torch_files(tiny, repository / "snapshots" / "a1")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("a1")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    of_hub = resolve_model("somebody/old", tmp_path / "cache")
+    assert of_hub.parent == tmp_path / "cache" and model_fingerprint(of_hub) == model_fingerprint(tiny)
+    for file in (repository / "snapshots" / "a1").glob("*.bin"):
+        file.unlink()
+    with pytest.raises(ModelError, match=r"'somebody/old' has neither \*\.safetensors nor"):
+        resolve_model("somebody/old", tmp_path / "cache")
+
+
+class RunsWhenRead:
+    """Pickled, it is a call."""
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, ("ran",)
+
+
+def test_torch_files_that_lack_weights_or_hold_more_are_refused(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    old = save_as_torch_files(tiny, tmp_path / "old")
+    first, second = sorted(old.glob("*.bin"))
+    whole = torch.load(first)
+    torch.save({k: v for k, v in whole.items() if "norm" not in k}, first)
+    with pytest.raises(ModelError, match="weights missing, first"):
+        resolve_model(old, tmp_path / "cache")
+    torch.save(whole | {"model.other.weight": torch.ones(1)}, first)
+    with pytest.raises(ModelError, match=r"weights unexpected, first 'model\.other\.weight'"):
+        resolve_model(old, tmp_path / "cache")
+    for damage in (lambda: torch.save({"w": RunsWhenRead()}, first), lambda: first.write_bytes(b"cut off")):
+        damage()
+        with pytest.raises(ModelError, match="hold more than weights, or are damaged"):
+            resolve_model(old, tmp_path / "cache")
+    torch.save(whole, first)
+    second.unlink()
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        resolve_model(old, tmp_path / "cache")
+    assert not (tmp_path / "ran").exists()
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
 
 
 @pytest.mark.slow

