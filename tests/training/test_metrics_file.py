@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
-from wmtp_ray.training.metrics_file import MetricsFile, read_metrics
+from wmtp_ray.training.metrics_file import MetricsFile, last_step, read_metrics
 
 
 def write(path: Path, steps_done: int, steps: range) -> None:
@@ -22,6 +23,21 @@ def test_round_trip_is_exact(tmp_path: Path) -> None:
     assert read_metrics(path) == []
     write(path, 0, range(0, 4))
     assert [r["loss"] for r in read_metrics(path)] == [1 / 3, 1 / 4, 1 / 5, 1 / 6]
+
+
+def test_what_is_not_finite_is_null_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    file = MetricsFile(path, 0)
+    file.append({"step": 1, "tokens": 8, "val_pairwise_accuracy": math.nan})
+    file.close()
+    assert json.loads(path.read_text(), parse_constant=pytest.fail) == {
+        "step": 1,
+        "tokens": 8,
+        "val_pairwise_accuracy": None,
+    }
+    last = last_step(path)
+    assert last and math.isnan(last["val_pairwise_accuracy"])
+    assert math.isnan(read_metrics(path)[0]["val_pairwise_accuracy"])
 
 
 @pytest.mark.parametrize("saved", [0, 2, 4])

@@ -1,8 +1,12 @@
-"""`metrics.jsonl`: one JSON object per optimizer step or validation, each step exactly once also after a resume."""
+"""`metrics.jsonl`: one JSON object per optimizer step or validation, each step exactly once also after a resume.
+
+JSON has no NaN: a value that is not finite, as the accuracy of pairs that all tie, is null in the file, NaN when read.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +19,13 @@ class MetricsFile:
 
     def __init__(self, path: Path, steps_done: int) -> None:
         kept = [r for r in read_metrics(path) if r["step"] <= steps_done and steps_done > 0]
-        write_bytes_atomically(path, "".join(json.dumps(r) + "\n" for r in kept).encode())
+        write_bytes_atomically(path, "".join(_line(r) for r in kept).encode())
         self._file = path.open("a", encoding="utf-8")
 
     def append(self, record: dict[str, Any]) -> None:
         """Write one record and hand it to the operating system at once; `StorageError` on a full disk."""
         try:
-            self._file.write(json.dumps(record) + "\n")
+            self._file.write(_line(record))
             self._file.flush()
         except OSError as error:
             raise StorageError(
@@ -38,7 +42,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1]]
+    return [_record(line) for line in lines[:-1]]
 
 
 TAIL_BYTES = 65_536
@@ -53,6 +57,15 @@ def last_step(path: Path) -> dict[str, Any] | None:
         file.seek(max(0, file.tell() - TAIL_BYTES))
         lines = file.read().decode(errors="replace").split("\n")[:-1]
     for line in reversed(lines):
-        if line.startswith("{") and "tokens" in (record := json.loads(line)):
+        if line.startswith("{") and "tokens" in (record := _record(line)):
             return record
     return None
+
+
+def _line(record: dict[str, Any]) -> str:
+    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+    return json.dumps(finite) + "\n"
+
+
+def _record(line: str) -> dict[str, Any]:
+    return {k: math.nan if v is None else v for k, v in json.loads(line).items()}

@@ -20,26 +20,19 @@ import torch
 from wmtp_ray.config.run import CheckpointConfig, OptimizerConfig, ScheduleConfig, ValidationConfig
 from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.plan import Plan, PlannedStep
-from wmtp_ray.errors import ConfigError, DataError, InfraError, StorageError
+from wmtp_ray.errors import DataError, InfraError
 from wmtp_ray.storage.runs import RunDirectory
 from wmtp_ray.storage.timeline import timed
 from wmtp_ray.training import held_out
-from wmtp_ray.training.checkpoint import (
-    BestStep,
-    Checkpoint,
-    TrainingState,
-    has_step,
-    load_latest,
-    load_step,
-    save_checkpoint,
-)
+from wmtp_ray.training.best_step import BestSoFar
+from wmtp_ray.training.checkpoint import Checkpoint, TrainingState, load_step, save_checkpoint
 from wmtp_ray.training.collective import Collective
 from wmtp_ray.training.feed import Feed
 from wmtp_ray.training.generator import seed_generators
 from wmtp_ray.training.metrics_file import MetricsFile
 from wmtp_ray.training.objective import Metrics, Objective
 from wmtp_ray.training.optimizer import build_optimizer, learning_rates, load_moments
-from wmtp_ray.training.resume import SCORERS, may_differ, trained_steps
+from wmtp_ray.training.resume import find_start, same_weighting, trained_steps
 from wmtp_ray.training.schedule import build_schedule
 from wmtp_ray.training.sharding import clip_gradients, placed_like, whole
 from wmtp_ray.training.trackers import NoTracker, Tracker
@@ -78,8 +71,10 @@ class Trainer:
     tracker: Tracker = field(default_factory=NoTracker)
     """Receives every record, on rank 0."""
     _steps_done: int = field(init=False, default=0)
-    _saved: int = field(init=False, default=0)
-    _best: BestStep | None = field(init=False, default=None)
+    _best: BestSoFar = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._best = BestSoFar(self.config.checkpoint)
 
     def train(self) -> bool:
         """Run every step of the plan that no checkpoint covers yet. Asked to stop or to make way for more, save a
@@ -91,7 +86,7 @@ class Trainer:
         )
         log = MetricsFile(self.run.metrics, 0 if new else self._steps_done) if self._is_first else None
         if new and self.config.validation.before_training and (first := self._validate()):
-            self._deciding(first)
+            self._best.value_in(first)
             self._log(log, {"step": self._steps_done, **first})
         shares = self.feed(self.plan, self._steps_done)
         stop = False
@@ -99,8 +94,9 @@ class Trainer:
             record, stop = self._step(shares)
             improved = False
             if self._due(self.config.validation.every_steps):
-                record |= self._validate()
-                improved = self._note_best(record)
+                validation = self._validate()
+                record |= validation
+                improved = bool(validation) and self._best.note(self._steps_done, validation)
                 if improved or self.config.checkpoint.export == "last":
                     self._write_pairs()
             self._log(log, record)
@@ -113,7 +109,7 @@ class Trainer:
 
     def exported(self) -> Checkpoint | None:
         """The checkpoint that users take away, where it is not the model as it stands after the last step."""
-        best = self._best
+        best = self._best.found
         if self.config.checkpoint.export == "last" or best is None or best.step == self._steps_done:
             return None
         return load_step(self.run.checkpoints, best.step)
@@ -185,35 +181,6 @@ class Trainer:
             metrics = self.objective.evaluate((m for share in shares for m in share), self.collective)
         return {f"val_{name}": value for name, value in metrics.items()}
 
-    def _note_best(self, record: dict[str, Any]) -> bool:
-        """Whether this step's validation is the best so far, which is then remembered. A NaN never is."""
-        if self.validation_plan.num_steps == 0:
-            return False
-        value = self._deciding(record)
-        sign = 1 if self.config.checkpoint.best_is == "lowest" else -1
-        improved = sign * value < (sign * self._best.value if self._best else float("inf"))
-        if improved:
-            self._best = BestStep(
-                step=self._steps_done,
-                value=value,
-                metric=self.config.checkpoint.best_metric,
-                best_is=self.config.checkpoint.best_is,
-            )
-        return improved
-
-    def _deciding(self, record: dict[str, Any]) -> float:
-        """`checkpoint.best_metric` of a validation; `ConfigError` where there is no such metric."""
-        name = self.config.checkpoint.best_metric
-        value = record.get(name)
-        if not isinstance(value, int | float):
-            there_are = sorted(
-                k for k, v in record.items() if k.startswith("val_") and isinstance(v, int | float)
-            )
-            raise ConfigError(
-                f"checkpoint.best_metric = {name} is no metric of validation; there are {there_are}"
-            )
-        return value
-
     def _write_pairs(self) -> None:
         """What the last validation found of each pair; the file stays that of the step which users take away."""
         if self._is_first and self.objective.held_out_pairs:
@@ -234,85 +201,40 @@ class Trainer:
                 objective=self.objective.state_dict(),
                 fingerprints=self.fingerprints,
                 trained_steps=trained_steps(self.plan, self._steps_done),
-                best=self._best,
+                best=self._best.found,
             )
             save_checkpoint(self.run.checkpoints, state, parameters, optimizer, self.config.checkpoint.keep)
         self.collective.barrier()
 
     def _restore(self) -> bool:
         """Take up the newest checkpoint of this run (True), or else of `resume`, or else begin anew."""
-        allowed = may_differ(self.config.resume_allow)
-        checkpoint, damaged = load_latest(self.run.checkpoints, self.fingerprints, allowed)
-        own = checkpoint is not None
-        if checkpoint is None and self.config.resume is not None:
-            origin = self.config.resume / "checkpoints"
-            checkpoint, more = load_latest(origin, self.fingerprints, allowed)
-            damaged += more
-            if checkpoint is None:
-                raise StorageError(
-                    f"resume = {self.config.resume} has no complete checkpoint; name another run directory"
-                )
-        found = set(self.collective.gather(checkpoint.state.step if checkpoint else 0))
+        start, damaged = find_start(
+            self.run, self.config.resume, self.config.resume_allow, self.plan, self.fingerprints
+        )
+        found = set(self.collective.gather(start.checkpoint.state.step if start else 0))
         if len(found) > 1:
             raise InfraError(
                 f"the ranks found different newest checkpoints in {self.run.checkpoints}: steps {found}"
             )
         for problem in damaged:
             self._notice_once(f"passed over a damaged checkpoint: {problem}")
-        if checkpoint is not None:
-            self._take_up(checkpoint, own)
-        return own
-
-    def _take_up(self, checkpoint: Checkpoint, own: bool) -> None:
-        state, model = checkpoint.state, self.objective.model
-        alike = trained_steps(self.plan, state.step) == state.trained_steps
-        if own and not alike:
-            raise StorageError(
-                f"{self.run.path}: the plan's first {state.step} steps are not those that were trained; give the run "
-                f"another name and set resume: {self.run.path}"
-            )
-        if not own and alike and state.step >= self.plan.num_steps:
-            raise StorageError(
-                f"resume = {self.config.resume} has trained all {state.step} steps of this plan; raise "
-                "data.plan.epochs or data.plan.max_steps, or change data"
-            )
+        if start is None:
+            return False
+        checkpoint, model = start.checkpoint, self.objective.model
         model.load_trainable_state_dict(placed_like(checkpoint.parameters, model.trainable_state_dict()))
         load_moments(self._optimizer, checkpoint.optimizer)
         ours = self.objective.state_dict()
-        kept = state.objective.keys() == ours.keys() and state.objective.get("weighting") == ours.get(
-            "weighting"
-        )
-        if kept and all(state.fingerprints.get(s) == self.fingerprints.get(s) for s in SCORERS):
-            self.objective.load_state_dict(state.objective)
+        if same_weighting(checkpoint.state, ours, self.fingerprints):
+            self.objective.load_state_dict(checkpoint.state.objective)
         else:
             self._notice_once(
                 "the weighting, or the model that it reads, is another one than before: its statistics begin anew"
             )
-        if own or alike:
-            self._steps_done = state.step
-            self._best = self._best_still_there(state.best) if own else None
-            where = "" if own else f", begun in {self.config.resume}"
-            self._notice_once(f"resumed after step {self._steps_done} of {self.plan.num_steps}{where}")
-        else:
-            self._notice_once(
-                f"took over model and optimizer after step {state.step} of {self.config.resume}; the plan is another "
-                "one and begins with its first step"
-            )
-
-    def _best_still_there(self, best: BestStep | None) -> BestStep | None:
-        """It may have given way to a later one that was found damaged, or have been the best by another metric."""
-        if best is None:
-            return None
-        config = self.config.checkpoint
-        if (best.metric, best.best_is) != (config.best_metric, config.best_is):
-            self._notice_once(f"the best step so far was that by {best.metric}; the best is sought anew")
-            return None
-        if has_step(self.run.checkpoints, best.step):
-            return best
-        self._notice_once(
-            f"the best checkpoint so far, of step {best.step}, is gone; the best is sought anew"
-        )
-        return None
+        self._steps_done = start.step
+        if start.is_own and (gone := self._best.take_up(checkpoint.state.best, self.run.checkpoints)):
+            self._notice_once(gone)
+        self._notice_once(start.sentence)
+        return start.is_own
 
     def _notice_once(self, line: str) -> None:
         if self._is_first:
