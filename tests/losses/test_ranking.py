@@ -67,7 +67,7 @@ def test_statistics_equal_the_loop_and_add_up(pair, cut):
             pos.mean_S[part], neg.mean_S[part], pos.count_S[part], neg.count_S[part]
         )
     assert found == RankingStatistics.from_tensor(found.as_tensor())
-    assert found.pairs == len(margins)
+    assert found.pairs == len(margins) and found.dropped == len(v_pos) - len(margins)
     if margins:
         assert found.accuracy == np.mean([m > 0 for m in margins])
         assert found.tied == sum(m == 0 for m in margins)

@@ -14,7 +14,7 @@ from rich.console import Group
 from rich.table import Table
 
 from wmtp_ray.evaluation.rerank import CHOICES, Reranked
-from wmtp_ray.evaluation.statistics import Estimate
+from wmtp_ray.evaluation.statistics import INTERVAL, Estimate
 from wmtp_ray.evaluation.table import Difference, ResultTable, Row
 from wmtp_ray.storage.manifest import write_bytes_atomically
 
@@ -138,7 +138,7 @@ def outcome_text(table: ResultTable) -> Group:
             ]
             cells = [_percent(e.estimate, signed=True) for e in same]
             differences.add_row(d.benchmark, f"{d.model} − {d.reference}", f"{d.temperature:g}", *cells)
-    return Group(results, "", differences, "In brackets: 95% bootstrap intervals over problems.")
+    return Group(results, "", differences, f"In brackets: {INTERVAL}.")
 
 
 def _percent(estimate: Estimate, signed: bool = False) -> str:

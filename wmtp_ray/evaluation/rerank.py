@@ -25,7 +25,7 @@ from wmtp_ray.data.prompt import TokenizedSample, encode_text, eos_id, join_samp
 from wmtp_ray.errors import DataError
 from wmtp_ray.evaluation.benchmarks import Task
 from wmtp_ray.evaluation.samples import JudgedSample, SampleKey
-from wmtp_ray.evaluation.statistics import Estimate, bootstrap_mean, paired_difference
+from wmtp_ray.evaluation.statistics import Estimate, mean_share, paired_difference
 
 CHOICES = ("random", "majority", "critic", "any")
 
@@ -140,7 +140,7 @@ def _row(
         temperature=temperature,
         benchmark=benchmark,
         samples_per_problem=max(map(len, problems.values())),
-        solved={choice: bootstrap_mean(each, seed=seed) for choice, each in shares.items()},
+        solved={choice: mean_share(each, seed=seed) for choice, each in shares.items()},
         critic_minus_random=paired_difference(shares["critic"], shares["random"], seed=seed),
         critic_minus_majority=paired_difference(shares["critic"], shares["majority"], seed=seed),
         unscored=sum(s.key not in values for s in everything),

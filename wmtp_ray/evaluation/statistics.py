@@ -1,5 +1,5 @@
-"""Intervals: percentile bootstrap over problems, of a mean and of the difference of two means on the same problems;
-Wilson's for a share."""
+"""Intervals: percentile bootstrap over problems, of a mean share and of the difference of two on the same problems;
+Wilson's for a share, and where a bootstrap has nothing to draw from."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import numpy as np
 from wmtp_ray.errors import DataError
 
 RESAMPLES = 10_000
+INTERVAL = "95% bootstrap interval over problems, or Wilson's where none or all are solved"
+"""What tables say of `mean_share` and `paired_difference`."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over problems with its bootstrap interval."""
+    """A mean over problems with its interval."""
 
     mean: float
     low: float
@@ -27,8 +29,8 @@ class Estimate:
         return self.low > 0 or self.high < 0
 
 
-def bootstrap_mean(values: np.ndarray, *, seed: int = 0, level: float = 0.95) -> Estimate:
-    """Mean of `values` [P] and its percentile interval over 10,000 resamples of the P problems.
+def bootstrap_mean(values: np.ndarray, *, seed: int = 0) -> Estimate:
+    """Mean of `values` [P] and its 95% percentile interval over 10,000 resamples of the P problems.
 
     Problems are resampled, not samples: the interval says how the number might move with other problems of
     this kind. Raises `DataError` for no values or a value that is not finite.
@@ -44,7 +46,7 @@ def bootstrap_mean(values: np.ndarray, *, seed: int = 0, level: float = 0.95) ->
         / values.size
         for _ in range(RESAMPLES // 1000)
     ]
-    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
     return Estimate(float(values.mean()), float(low), float(high))
 
 
@@ -60,17 +62,40 @@ def share_interval(hits: int, of: int) -> Estimate:
     return Estimate(share, centre - half, centre + half)
 
 
-def paired_difference(
-    treated: np.ndarray, reference: np.ndarray, *, seed: int = 0, level: float = 0.95
-) -> Estimate:
-    """mean(treated − reference) over the same problems in the same order, both [P].
+def mean_share(shares: np.ndarray, *, seed: int = 0) -> Estimate:
+    """Mean of the shares [P] in 0..1 of P problems, with its 95% interval: `bootstrap_mean`'s; but Wilson's where all
+    are 0 or all are 1, of which every resample is the same again, as if other problems could not differ.
 
-    Pairing removes what the problems' difficulty contributes to both; two separate intervals would not.
+    Example: none of 21 problems solved → 0 [0, .155].
     """
-    if np.shape(treated) != np.shape(reference):
+    estimate = bootstrap_mean(shares, seed=seed)
+    if not _all_or_none(shares):
+        return estimate
+    return share_interval(round(estimate.mean) * len(shares), len(shares))
+
+
+def paired_difference(treated: np.ndarray, reference: np.ndarray, *, seed: int = 0) -> Estimate:
+    """mean(treated − reference) of shares [P] of the same problems in the same order, with its 95% interval.
+
+    Pairing removes what the problems' difficulty contributes to both; two separate intervals would not. Where all of
+    either side are 0 or 1, Newcombe's interval from both Wilson intervals (1998, Statistics in Medicine 17, 873-890,
+    method 10). Raises `DataError` where the sides are of different length.
+
+    Example: neither model solves any of 21 problems → 0 [-.155, .155].
+    """
+    treated, reference = np.asarray(treated, dtype=float), np.asarray(reference, dtype=float)
+    if treated.shape != reference.shape:
         raise DataError(
-            f"paired values of {np.shape(treated)} and {np.shape(reference)} problems; use the same problems"
+            f"paired values of {treated.shape} and {reference.shape} problems; use the same problems"
         )
-    return bootstrap_mean(
-        np.asarray(treated, dtype=float) - np.asarray(reference, dtype=float), seed=seed, level=level
-    )
+    if not (_all_or_none(treated) and _all_or_none(reference)):
+        return bootstrap_mean(treated - reference, seed=seed)
+    ours, theirs = mean_share(treated), mean_share(reference)
+    difference = ours.mean - theirs.mean
+    below = math.hypot(ours.mean - ours.low, theirs.high - theirs.mean)
+    above = math.hypot(ours.high - ours.mean, theirs.mean - theirs.low)
+    return Estimate(difference, difference - below, difference + above)
+
+
+def _all_or_none(shares: np.ndarray) -> bool:
+    return bool(np.all(np.asarray(shares) == 0) or np.all(np.asarray(shares) == 1))

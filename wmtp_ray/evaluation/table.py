@@ -15,7 +15,7 @@ import numpy as np
 from wmtp_ray.errors import DataError
 from wmtp_ray.evaluation.estimator import pass_at_k_per_problem
 from wmtp_ray.evaluation.samples import JudgedSample
-from wmtp_ray.evaluation.statistics import Estimate, bootstrap_mean, paired_difference
+from wmtp_ray.evaluation.statistics import Estimate, mean_share, paired_difference
 from wmtp_ray.evaluation.verify import Status
 
 _COLUMNS = (
@@ -156,7 +156,7 @@ def result_table(
                     problems=len(ids),
                     problems_total=totals[benchmark],
                     samples_per_problem=samples_per_problem,
-                    pass_at_k={k: bootstrap_mean(v, seed=seed) for k, v in values.items()},
+                    pass_at_k={k: mean_share(v, seed=seed) for k, v in values.items()},
                     cases_passed=float(
                         np.mean([s.cases_passed / s.cases for group in judged for s in group])
                     ),

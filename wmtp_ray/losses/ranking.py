@@ -87,6 +87,8 @@ class RankingStatistics:
 
     pairs: float = 0.0
     """Pairs with tokens on both sides."""
+    dropped: float = 0.0
+    """Pairs with an empty side."""
     correct: float = 0.0
     tied: float = 0.0
     """Pairs whose two means are equal: no ranking at all, as of a head that starts at zero."""
@@ -108,6 +110,7 @@ class RankingStatistics:
         sums = torch.stack(
             [
                 valid_P.sum().double(),
+                (~valid_P).sum().double(),
                 (margin_P > 0).sum().double(),
                 (valid_P & (margin_P == 0)).sum().double(),
                 margin_P.sum(),
@@ -120,13 +123,13 @@ class RankingStatistics:
         return RankingStatistics(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
     def as_tensor(self) -> Tensor:
-        """float64 [5] for an all-reduce (sum)."""
+        """float64 [6] for an all-reduce (sum)."""
         return torch.tensor([getattr(self, f.name) for f in fields(self)], dtype=torch.float64)
 
     @classmethod
-    def from_tensor(cls, sums_5: Tensor) -> RankingStatistics:
+    def from_tensor(cls, sums_6: Tensor) -> RankingStatistics:
         """Inverse of `as_tensor`."""
-        return cls(*sums_5.tolist())
+        return cls(*sums_6.tolist())
 
     @property
     def accuracy(self) -> float:

@@ -30,7 +30,7 @@ def convert_torch_weights(source: Path, directory: Path) -> None:
     """
     try:
         with quiet_transformers():
-            model, info = transformers.AutoModelForCausalLM.from_pretrained(
+            model, info = transformers.AutoModelForCausalLM.from_pretrained(  # type: ignore[reportGeneralTypeIssues]
                 source, dtype="auto", use_safetensors=False, output_loading_info=True
             )
     except pickle.UnpicklingError as error:  # torch's own text recommends to let the file run code

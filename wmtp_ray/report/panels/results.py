@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from wmtp_ray.evaluation.rerank import CHOICES, Reranked
+from wmtp_ray.evaluation.statistics import INTERVAL
 from wmtp_ray.evaluation.table import ResultTable, Row
 from wmtp_ray.report.figures import interval_chart
 from wmtp_ray.report.markup import figure, interval, note, percent, section, table, warning
@@ -51,7 +52,7 @@ def results(found: ResultTable, facts: Mapping[str, str]) -> str:
         for benchmark in dict.fromkeys(row.benchmark for row in found.rows)
     )
     explained = (
-        f"{'; '.join(limited)}. {facts['decoding']}. In brackets: 95% bootstrap interval over problems. cut: samples "
+        f"{'; '.join(limited)}. {facts['decoding']}. In brackets: {INTERVAL}. cut: samples "
         "that reached the length limit. tests passed: mean share of test cases; those "
         "not run after a crash or time-out count as failed."
     )
