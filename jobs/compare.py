@@ -31,6 +31,7 @@ from wmtp_ray.evaluation.comparison import Comparison
 from wmtp_ray.evaluation.listings import listings, markdown, to_csv, to_json
 from wmtp_ray.evaluation.samples import JudgedSample
 from wmtp_ray.report.comparison import comparison_report
+from wmtp_ray.report.runs import training_run
 from wmtp_ray.storage.runs import REPORT, RunDirectory, run_path
 
 console = Console(highlight=False, markup=False, soft_wrap=True, width=200)
@@ -61,7 +62,8 @@ def run(config: CompareJobConfig, flags: Flags) -> None:
     run.write("config.yaml", dump_yaml(config))
     run.write("report.md", markdown(comparison))
     run.write("results.csv", to_csv(comparison))
-    run.write(REPORT, comparison_report(comparison, dump_yaml(config)))
+    arms = {arm.name: [training_run(c.run) for c in cells if c.arm == arm.name] for arm in config.arms}
+    run.write(REPORT, comparison_report(comparison, arms, dump_yaml(config)))
     run.finish(to_json(comparison))
     _show(comparison, run)
 

@@ -20,6 +20,8 @@ from wmtp_ray.evaluation.comparison import (
 )
 from wmtp_ray.evaluation.listings import listings, markdown, to_csv, to_json
 from wmtp_ray.report.comparison import comparison_report
+from wmtp_ray.report.panels.curves import mean_curve
+from wmtp_ray.report.runs import TrainingRun
 
 SOLVED = "pass@1 (mini)"
 EFFECTS = {"uniform": 0.0, "critic": -0.5, "again": 0.0, "unknown": 0.01}
@@ -114,6 +116,15 @@ def test_rows_add_up_and_what_is_not_known_is_said() -> None:
 
 
 def test_the_page_loads_nothing_and_says_the_sentence() -> None:
-    html = comparison_report(comparison(3), "name: test")
-    assert "No difference is claimed" in html and html.count("<svg") == 2
+    records = [{"step": step, "loss_head_1": 2.0 / step, "grad_norm": float(step)} for step in (1, 2, 3)]
+    runs = [TrainingRun(f"cell-{seed}", tuple(records)) for seed in range(3)]
+    html = comparison_report(comparison(3), {"uniform": runs, "critic": runs}, "name: test")
+    assert "No difference is claimed" in html and html.count("<svg") == 4
+    assert "gradient norm" in html and html.count(">critic<") >= 3
     assert not any(mark in html for mark in ("<script src", "<link", "url(http", 'src="http'))
+
+
+def test_an_arms_curve_is_the_mean_over_its_seeds_where_all_have_a_number() -> None:
+    one, other = ([1.0, 2.0, 3.0], [4.0, 5.0, 6.0]), ([2.0, 3.0, 4.0], [7.0, 8.0, 9.0])
+    assert mean_curve([one, other]) == ([2.0, 3.0], [6.0, 7.0])
+    assert mean_curve([one, ([], [])]) == ([], [])

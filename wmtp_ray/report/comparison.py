@@ -1,7 +1,8 @@
-"""The report of a comparison: the sentence first, then differences, arms and what each took."""
+"""The report of a comparison: the sentence first, then differences, arms, what each took and how it trained."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from wmtp_ray.evaluation.comparison import LOSS, Comparison
@@ -10,11 +11,15 @@ from wmtp_ray.evaluation.listings import listings
 from wmtp_ray.report.figures import dot_chart, interval_chart
 from wmtp_ray.report.markup import figure, figures, note, section, table
 from wmtp_ray.report.page import page
+from wmtp_ray.report.panels.curves import arm_curves
 from wmtp_ray.report.panels.settings import settings
+from wmtp_ray.report.runs import TrainingRun
 
 
-def comparison_report(comparison: Comparison, config_yaml: str) -> str:
-    """The page."""
+def comparison_report(
+    comparison: Comparison, arms: Mapping[str, Sequence[TrainingRun]], config_yaml: str
+) -> str:
+    """The page. `arms`: the run of each seed, by arm."""
     first, *others = comparison.sentences
     contrasts = (comparison.primary, *comparison.secondary)
     listed = "".join(f"<li>{escape(sentence)}</li>" for sentence in others)
@@ -31,6 +36,7 @@ def comparison_report(comparison: Comparison, config_yaml: str) -> str:
                 )
                 for listing in listings(comparison)
             ),
+            arm_curves(arms),
             settings(dict(comparison.facts), config_yaml),
         ),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 from wmtp_ray.report.figures import Curve, line_chart
 from wmtp_ray.report.markup import figure, figures, note, section
@@ -14,6 +15,7 @@ COMPARED = (
     ("pairwise_accuracy", "pairwise accuracy"),
     ("weight_ess", "effective sample size"),
 )
+OF_ARMS = {"loss_head_1": "loss of the next token, unweighted", "grad_norm": "gradient norm before clipping"}
 OF_ONE_RUN: Mapping[str, Mapping[str, str]] = {
     "loss": {"loss": "as trained", "loss_unweighted": "unweighted"},
     "pairwise accuracy": {"pairwise_accuracy": "critic", "shorter_wins_accuracy": "shorter wins"},
@@ -47,6 +49,18 @@ def compared_curves(runs: Sequence[TrainingRun]) -> str:
     return section("Training", figures(*charts))
 
 
+def arm_curves(arms: Mapping[str, Sequence[TrainingRun]]) -> str:
+    """How steadily each arm of a comparison trained: the mean over its runs, one of each seed, at every step."""
+    charts = []
+    for key, label in OF_ARMS.items():
+        curves = {
+            arm: curve for arm, runs in arms.items() if (curve := mean_curve([r.curve(key) for r in runs]))[0]
+        }
+        if curves:
+            charts.append(figure(line_chart(curves, x_label=_STEP, y_label=label)))
+    return section("Training", figures(*charts), note("On the step's own samples; means over seeds."))
+
+
 def run_curves(run: TrainingRun) -> str:
     """Everything that one run logged of its loss, head by head, and of its optimizer."""
     heads = sorted({key for r in run.records for key in r if key.startswith("loss_head_")}, key=_natural)
@@ -70,6 +84,13 @@ def weight_curves(run: TrainingRun) -> str:
 def _curves(run: TrainingRun, key: str) -> tuple[Curve, Curve]:
     """A metric in training and held out."""
     return run.curve(key), run.curve(f"val_{key}")
+
+
+def mean_curve(curves: Sequence[Curve]) -> Curve:
+    """Their mean at the steps that all of them have."""
+    by_step = [dict(zip(steps, values, strict=True)) for steps, values in curves]
+    shared = sorted(set.intersection(*map(set, by_step)))
+    return shared, [fmean(values[step] for values in by_step) for step in shared]
 
 
 def _natural(key: str) -> tuple[int, str]:
