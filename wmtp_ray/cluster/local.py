@@ -33,7 +33,8 @@ def enable_token_authentication() -> None:
 def local_ray(dashboard_port: int, logical_cpus: int) -> Iterator[str]:
     """Inside, a Ray head runs on this machine; yields the address of its dashboard, where jobs are submitted.
 
-    Binds loopback only. Raises `ConfigError` where the port is taken, `InfraError` where Ray does not come up.
+    The dashboard is on loopback; the other ports, which ask for a token, are on the machine's address. Raises
+    `ConfigError` where the port is taken, `InfraError` where Ray does not come up.
     """
     _require_free(dashboard_port)
     enable_token_authentication()
