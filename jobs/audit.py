@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from wmtp_ray.cluster.cached_advantages import cached_advantages, refuse_the_same_critic
-from wmtp_ray.config import dump_yaml
 from wmtp_ray.config.audit import AuditJobConfig
 from wmtp_ray.config.command import Flags, run_command
+from wmtp_ray.config.explain import explained_yaml
 from wmtp_ray.data.loading import load_micro_batch
 from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.plan import make_plan
@@ -45,7 +45,7 @@ console = Console(highlight=False, markup=False, soft_wrap=True, width=120)
 def run(config: AuditJobConfig, flags: Flags) -> None:
     """Audit the critic that `config` names; print the table and the sentence, and write both to the run directory."""
     if flags.dry_run:
-        return console.print(dump_yaml(config))
+        return console.print(explained_yaml(config))
     refuse_the_same_critic(config)
     root = config.storage.root
     store = SolutionStore.named(root, config.data.store)

@@ -29,7 +29,7 @@ from wmtp_ray.cluster.prepare import copy_to, finished_store, move_aside, prepar
 from wmtp_ray.cluster.verified_samples import verified_samples
 from wmtp_ray.config.collect import CollectJobConfig
 from wmtp_ray.config.command import Flags, run_command
-from wmtp_ray.config.load import dump_yaml
+from wmtp_ray.config.explain import explained_yaml
 from wmtp_ray.config.prepare import PrepareJobConfig
 from wmtp_ray.data.counts import StoreCounts
 from wmtp_ray.data.sources import build_source
@@ -48,7 +48,7 @@ def run(config: CollectJobConfig, flags: Flags) -> None:
     if flags.dry_run:
         check_models(config)
         plan = plan_collection(config)
-        console.print(f"{dump_yaml(config)}\ncollect-{config.name}: {plan.summary()}, into {path}")
+        console.print(f"{explained_yaml(config)}\ncollect-{config.name}: {plan.summary()}, into {path}")
         return
     require_own_store(path, f"collect-{config.name}")
     run = RunDirectory.open(config.storage.root, "collect", config, fresh=flags.fresh)

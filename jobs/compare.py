@@ -27,6 +27,7 @@ from wmtp_ray.cluster.verified_samples import verified_samples
 from wmtp_ray.config import CriticJobConfig, dump_yaml
 from wmtp_ray.config.command import Flags, run_command
 from wmtp_ray.config.compare import CompareJobConfig
+from wmtp_ray.config.explain import explained_yaml
 from wmtp_ray.evaluation.comparison import Comparison
 from wmtp_ray.evaluation.listings import listings, markdown, to_csv, to_json
 from wmtp_ray.evaluation.samples import JudgedSample
@@ -43,7 +44,7 @@ def run(config: CompareJobConfig, flags: Flags) -> None:
     matrix = Matrix(config)
     matrix.check_held_out()
     if flags.dry_run:
-        console.print(dump_yaml(config))
+        console.print(explained_yaml(config))
         for line in described(matrix):
             console.print(line)
         return

@@ -21,6 +21,7 @@ from wmtp_ray.cluster.reranking import critic_values, find_reranker
 from wmtp_ray.cluster.verified_samples import verified_samples
 from wmtp_ray.config.command import Flags, run_command
 from wmtp_ray.config.evaluate import EvaluateJobConfig, RerankConfig
+from wmtp_ray.config.explain import explained_yaml
 from wmtp_ray.config.load import dump_yaml
 from wmtp_ray.evaluation.outcome import (
     outcome_text,
@@ -47,7 +48,7 @@ def run(config: EvaluateJobConfig, flags: Flags) -> None:
     if flags.dry_run:
         check_models(config)
         _require_beside(config)
-        console.print(f"{dump_yaml(config)}\nevaluate-{config.name}: {plan.summary()}")
+        console.print(f"{explained_yaml(config)}\nevaluate-{config.name}: {plan.summary()}")
         return
     run = RunDirectory.open(config.storage.root, "evaluate", config, fresh=flags.fresh)
     finished = run.result is not None

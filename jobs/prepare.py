@@ -17,8 +17,8 @@ from rich.console import Console
 
 from wmtp_ray.cluster.connect import connected
 from wmtp_ray.cluster.prepare import copy_to, finished_store, move_aside, prepare_store
-from wmtp_ray.config import dump_yaml
 from wmtp_ray.config.command import Flags, run_command
+from wmtp_ray.config.explain import explained_yaml
 from wmtp_ray.config.prepare import PrepareJobConfig
 from wmtp_ray.data.sources import build_source, source_identity
 from wmtp_ray.data.store import store_path
@@ -34,7 +34,7 @@ def run(config: PrepareJobConfig, flags: Flags) -> None:
     source = build_source(config.source, config.languages)
     beginning = f"store {path} from {len(source.partitions())} parts of {source_identity(config.source)}"
     if flags.dry_run:
-        console.print(dump_yaml(config))
+        console.print(explained_yaml(config))
         console.print(beginning)
         return
     if flags.fresh:

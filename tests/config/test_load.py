@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 
 from tests.config.recipes import critic_recipe, policy_recipe, write_recipe
 from wmtp_ray.config import CriticJobConfig, PolicyJobConfig, dump_yaml, load_config, model
+from wmtp_ray.config.audit import AuditJobConfig
 from wmtp_ray.config.collect import CollectJobConfig
 from wmtp_ray.config.compare import CompareJobConfig
+from wmtp_ray.config.evaluate import EvaluateJobConfig
+from wmtp_ray.config.explain import explained_yaml
 from wmtp_ray.config.load import validate, validate_overrides
 from wmtp_ray.config.prepare import PrepareJobConfig
 from wmtp_ray.config.run import OptimizerConfig
@@ -21,11 +24,13 @@ from wmtp_ray.errors import ConfigError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 JOBS = {
+    "audit": AuditJobConfig,
     "collect": CollectJobConfig,
     "compare": CompareJobConfig,
     "critic": CriticJobConfig,
-    "baseline": PolicyJobConfig,
-    "verifiable": PolicyJobConfig,
+    "evaluate": EvaluateJobConfig,
+    "prepare": PrepareJobConfig,
+    **dict.fromkeys(("baseline", "verifiable", "ref_tuning", "rho1"), PolicyJobConfig),
 }
 
 
@@ -39,8 +44,18 @@ def recipe(tmp_path: Path) -> Path:
 def test_shipped_recipes_load_and_survive_a_round_trip(place: str, job: str, tmp_path: Path) -> None:
     config = load_config(JOBS[job], CONFIGS / place / f"{job}.yaml")
     dumped = tmp_path / "config.yaml"
-    dumped.write_text(dump_yaml(config))
-    assert load_config(JOBS[job], dumped) == config
+    for written in (dump_yaml(config), explained_yaml(config)):
+        dumped.write_text(written)
+        assert load_config(JOBS[job], dumped) == config
+
+
+def test_every_key_is_told_with_its_meaning(recipe: Path) -> None:
+    told = explained_yaml(load_config(PolicyJobConfig, recipe)).splitlines()
+    at = told.index("  warmup_share: 0.03")
+    assert (
+        told[at - 1] == "  # Share of all steps over which the rate rises linearly, its first step above 0."
+    )
+    assert all(len(line) <= 120 for line in told)
 
 
 @pytest.mark.parametrize(("fast", "dtype"), [(True, "bfloat16"), (False, "float32")])

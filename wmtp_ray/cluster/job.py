@@ -13,9 +13,10 @@ from wmtp_ray.cluster.dry_run import described
 from wmtp_ray.cluster.scoring import ScorerUse
 from wmtp_ray.cluster.train import train_on_ray, training_resources
 from wmtp_ray.cluster.worker import JobSide, WorkerSpec
-from wmtp_ray.config import TrainingJobConfig, dump_yaml
+from wmtp_ray.config import TrainingJobConfig
 from wmtp_ray.config.command import Flags
 from wmtp_ray.config.critic import LambdaReturnConfig
+from wmtp_ray.config.explain import explained_yaml
 from wmtp_ray.data.plan import Plan, make_plan
 from wmtp_ray.data.store import SolutionStore, store_path
 from wmtp_ray.errors import ModelError, StorageError
@@ -154,7 +155,7 @@ def _print_sampling(planned: Planned) -> None:
 
 
 def _describe(job: str, config: TrainingJobConfig, scorer: ScorerUse | None) -> None:
-    console.print(dump_yaml(config))
+    console.print(explained_yaml(config))
     path = store_path(config.storage.root, config.data.store)
     planned = plan_job(config) if path.is_dir() else None
     if planned is None:
