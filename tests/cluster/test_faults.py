@@ -131,6 +131,16 @@ def test_a_killed_read_task_critic_and_train_worker(scene: Scene) -> None:
     scene.assert_undisturbed("killed")
 
 
+def test_a_killed_worker_of_a_sharded_model(scene: Scene) -> None:
+    """The other one is most often inside a layer, which all workers gather."""
+    cluster = {"num_workers": 2, "parallelism": "fsdp2", "steps_per_read": 2}
+    process = scene.started("sharded", 3, cluster=cluster)
+    ray_process("RayTrainWorker").kill()
+    output = finish(process)
+    assert "is gone" in output and "resumed after step" in output
+    scene.assert_undisturbed("sharded", tolerance=1e-5)
+
+
 def test_deaths_are_bounded(scene: Scene) -> None:
     config = {"cluster": {"max_failures": 0, "steps_per_read": 2}}
     process = scene.started("bounded", 3, **config)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,10 +20,12 @@ from torch import Tensor
 from tests.training.runs import FINGERPRINTS, JOBS, assert_same_metrics, objective_of, records, trainer_of
 from tests.training.scenes import Scene, Values, micro_batches
 from wmtp_ray.data.plan import Plan
+from wmtp_ray.models.value_model import ValueModel
 from wmtp_ray.training import collective as ranks
 from wmtp_ray.training.checkpoint import load_latest
 from wmtp_ray.training.collective import Collective
 from wmtp_ray.training.objective import Metrics
+from wmtp_ray.training.sharding import shard_layers
 
 Result = tuple[Metrics, Metrics, dict[str, Tensor]]
 """Metrics of a step, of validation, and the summed gradients."""
@@ -55,7 +60,8 @@ def one_step(scene: Scene, values: Values, job: str, collective: Collective) -> 
     return metrics, validation, {name: p.grad for name, p in parameters.items() if p.grad is not None}
 
 
-def rank_main(rank: int, scene: Scene, folder: Path) -> None:
+def joined(rank: int, folder: Path) -> Collective:
+    """The group of this process and the other one."""
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo",
@@ -64,7 +70,12 @@ def rank_main(rank: int, scene: Scene, folder: Path) -> None:
         world_size=2,
         timeout=timedelta(seconds=200),
     )
-    values, collective = Values(scene), Collective()
+    return Collective()
+
+
+def rank_main(rank: int, scene: Scene, folder: Path) -> None:
+    collective = joined(rank, folder)
+    values = Values(scene)
     results = {job: one_step(scene, values, job, collective) for job in JOBS}
     torch.save(results, folder / f"rank-{rank}.pt")
     for job, sharded in itertools.product(JOBS, (False, True)):
@@ -80,25 +91,46 @@ def rank_main(rank: int, scene: Scene, folder: Path) -> None:
         collective.barrier()
         path = folder / f"{job}-resumed"
         trainer_of(scene, job, path, values, attempt="one", collective=collective, sharded=True).train()
+    policy, [micro_batch, *_] = scene.policy(), micro_batches(scene, scene.plan().step(0))
+    shard_layers(policy, "cpu")
+    own = raised([lambda: policy.trunk(micro_batch.batch), lambda: torch.ones(2).view(3)], collective)
     dist.destroy_process_group()
-    torch.save(errors_without_group(collective), folder / f"gone-{rank}.pt")
-
-
-def errors_without_group(collective: Collective) -> list[str]:
-    """What each collective raises once the group is gone."""
     asked: list[Callable[[], object]] = [
         lambda: collective.sum(torch.ones(1)),
         lambda: collective.gather(1),
         lambda: collective.sum_gradients([torch.ones(1, requires_grad=True)]),
         collective.barrier,
     ]
-    raised = []
+    gone = raised(asked) + raised([lambda: policy.trunk(micro_batch.batch)], collective)
+    torch.save({"own": own, "gone": gone}, folder / f"errors-{rank}.pt")
+
+
+def raised(asked: Sequence[Callable[[], object]], collective: Collective | None = None) -> list[str]:
+    """The errors that the calls raise, told from those of lost peers by `collective`."""
+    errors = []
     for ask in asked:
         try:
-            ask()
+            with collective.peers() if collective else nullcontext():
+                ask()
         except Exception as error:
-            raised.append(type(error).__name__)
-    return raised
+            errors.append(type(error).__name__)
+    return errors
+
+
+def survivor_main(rank: int, scene: Scene, folder: Path) -> None:
+    """A sharded run whose second rank is killed in a forward of its second step."""
+    collective = joined(rank, folder)
+    trainer = trainer_of(scene, "critic", folder, None, attempt="one", collective=collective, sharded=True)
+
+    def die(*_: object) -> None:
+        if rank == 1 and trainer._steps_done == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    critic = trainer.objective.model
+    assert isinstance(critic, ValueModel)
+    critic.runner.layers[1].register_forward_pre_hook(die)
+    [met] = raised([trainer.train], collective)
+    (folder / f"met-{rank}").write_text(met)
 
 
 def run_name(job: str, sharded: bool) -> str:
@@ -184,5 +216,19 @@ def test_gradients_travel_in_buffers_of_one_dtype_and_bounded_size(monkeypatch: 
 def test_a_group_that_was_taken_away_is_no_fault_of_the_worker(two_ranks: Path) -> None:
     """Ray Train takes it from the living as soon as it knows of a death."""
     for rank in range(2):
-        errors = torch.load(two_ranks / f"gone-{rank}.pt")
-        assert len(errors) == 4 and set(errors) == {"InfraError"}
+        errors = torch.load(two_ranks / f"errors-{rank}.pt")
+        assert errors == {"own": ["RuntimeError"], "gone": 5 * ["InfraError"]}
+
+
+def test_the_death_of_a_rank_in_a_sharded_forward_is_no_fault_of_the_other(
+    scene: Scene, tmp_path: Path
+) -> None:
+    (tmp_path / "attempt").write_text("one")
+    spawn = mp.get_context("spawn")
+    processes = [spawn.Process(target=survivor_main, args=(rank, scene, tmp_path)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, -signal.SIGKILL]
+    assert (tmp_path / "met-0").read_text() == "InfraError"

@@ -95,8 +95,10 @@ def train_worker(spec: WorkerSpec) -> None:
     run.require_current(spec.attempt)
     torch.set_num_threads(spec.cluster.threads_per_worker)
     configure_streams()
+    collective = Collective()
     try:
-        _train(spec, run)
+        with collective.peers():
+            _train(spec, run, collective)
     except Exception as error:
         died = isinstance(error, errors.InfraError | RayError) and not isinstance(error, RayTaskError)
         if not died and run.is_current(spec.attempt):
@@ -110,8 +112,7 @@ def _kind(error: Exception) -> str:
     return next(known, type(error).__name__)
 
 
-def _train(spec: WorkerSpec, run: RunDirectory) -> None:
-    collective = Collective()
+def _train(spec: WorkerSpec, run: RunDirectory, collective: Collective) -> None:
     device = ray.train.torch.get_device() if torch.cuda.is_available() else torch.device("cpu")
     with timed(run.path if collective.rank == 0 else None, "loading the model"):
         objective = spec.job.build(device)

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from wmtp_ray.errors import InfraError
+from wmtp_ray.errors import InfraError, WMTPError
 
 T = TypeVar("T")
 BUCKET_BYTES = 256 * 2**20
@@ -30,7 +30,7 @@ class Collective:
         """The sum of `values` (any shape and dtype, the same on every rank) over ranks; a new tensor."""
         total = values.clone()
         if self.distributed:
-            with _peers():
+            with self.peers():
                 dist.all_reduce(total)
         return total
 
@@ -39,7 +39,7 @@ class Collective:
         if not self.distributed:
             return [value]
         values: list[T | None] = [None] * self.world_size
-        with _peers():
+        with self.peers():
             dist.all_gather_object(values, value)
         return values  # pyright: ignore[reportReturnType]
 
@@ -59,7 +59,7 @@ class Collective:
         whole = [p.grad for p in parameters if p.grad is not None and not isinstance(p.grad, DTensor)]
         for gradients in _buckets(whole):
             flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-            with _peers():
+            with self.peers():
                 dist.all_reduce(flat)
             for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
                 gradient.copy_(part.view_as(gradient))
@@ -67,8 +67,19 @@ class Collective:
     def barrier(self) -> None:
         """Wait for every rank."""
         if self.distributed:
-            with _peers():
+            with self.peers():
                 dist.barrier()
+
+    @contextmanager
+    def peers(self) -> Iterator[None]:
+        """A rank that fails takes the others' collectives with it, those of sharded layers too: what is raised inside
+        because of that is an `InfraError`, and any other error itself."""
+        try:
+            yield
+        except Exception as error:
+            if self.distributed and _is_loss_of_peer(error):
+                raise InfraError(f"another train worker is gone: {error}") from error
+            raise
 
 
 def _buckets(gradients: Iterable[Tensor]) -> Iterator[list[Tensor]]:
@@ -84,13 +95,9 @@ def _buckets(gradients: Iterable[Tensor]) -> Iterator[list[Tensor]]:
         yield bucket
 
 
-@contextmanager
-def _peers() -> Iterator[None]:
-    """A rank that fails takes the others' collectives with it: theirs is an `InfraError`, not a fault of their own. So
-    is finding no group any more, which Ray Train takes away from the living as soon as it knows of a death."""
-    try:
-        yield
-    except (RuntimeError, ValueError) as error:
-        if isinstance(error, ValueError) and dist.is_initialized():
-            raise
-        raise InfraError(f"another train worker is gone: {error}") from error
+def _is_loss_of_peer(error: Exception) -> bool:
+    """Whether NCCL or gloo (whose errors are plain, and name their place) lost a connection; or there is no group any
+    more, which Ray Train takes away from the living as soon as it knows of a death."""
+    if isinstance(error, WMTPError):
+        return False
+    return isinstance(error, dist.DistError) or "gloo/transport/" in str(error) or not dist.is_initialized()
