@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.training.runs import CONFIG, FINGERPRINTS, records, trainer_of
+from tests.training.runs import CONFIG, FINGERPRINTS, JOBS, records, trainer_of
 from tests.training.scenes import Interruption, Scene, Values
-from wmtp_ray.config.run import CheckpointConfig
+from wmtp_ray.config.run import CheckpointConfig, ValidationConfig
 from wmtp_ray.errors import ConfigError, StorageError
 from wmtp_ray.storage.runs import RunDirectory
 from wmtp_ray.training.checkpoint import complete_checkpoints, load_latest, newest_state
@@ -185,6 +185,20 @@ def test_an_unknown_metric_is_refused_with_those_there_are(
     with pytest.raises(ConfigError, match=r"best_metric = val_pass_at_1 .* there are .*'val_loss'"):
         trainer_of(scene, "critic", tmp_path, values, config=config).train()
     assert records(tmp_path) == []  # before the first step
+    late = dataclasses.replace(config, validation=ValidationConfig(every_steps=None, before_training=False))
+    with pytest.raises(ConfigError, match=r"best_metric = val_pass_at_1 .* there are .*'val_loss'"):
+        trainer_of(scene, "critic", tmp_path, values, config=late, dies_at=1).train()
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_every_metric_of_validation_is_one_of_a_step(
+    scene: Scene, values: Values, tmp_path: Path, job: str
+) -> None:
+    with pytest.raises(Interruption):
+        trainer_of(scene, job, tmp_path, values, dies_at=3).train()
+    last = records(tmp_path)[-1]
+    validated = {name.removeprefix("val_") for name in last if name.startswith("val_")}
+    assert validated and validated <= last.keys()
 
 
 def test_a_best_checkpoint_that_is_gone_is_sought_anew(scene: Scene, values: Values, tmp_path: Path) -> None:

@@ -58,7 +58,10 @@ class Objective(Protocol):
 
     def backward(self, micro_batch: MicroBatch) -> None: ...
 
-    def metrics(self, collective: Collective) -> Metrics: ...
+    def metrics(self, collective: Collective) -> Metrics:
+        """Of the step, all that `evaluate` gives among them: a misspelt `checkpoint.best_metric` is found after the
+        first step."""
+        ...
 
     def evaluate(self, micro_batches: Iterable[MicroBatch], collective: Collective) -> Metrics:
         """Metrics over held-out micro-batches, with the state of training (its EMA) and without changing it."""

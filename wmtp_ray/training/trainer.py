@@ -71,6 +71,7 @@ class Trainer:
     tracker: Tracker = field(default_factory=NoTracker)
     """Receives every record, on rank 0."""
     _steps_done: int = field(init=False, default=0)
+    _first_step: int = field(init=False, default=0)
     _best: BestSoFar = field(init=False)
 
     def __post_init__(self) -> None:
@@ -88,7 +89,8 @@ class Trainer:
         if new and self.config.validation.before_training and (first := self._validate()):
             self._best.value_in(first)
             self._log(log, {"step": self._steps_done, **first})
-        shares = self.feed(self.plan, self._steps_done)
+        self._first_step = self._steps_done
+        shares = self.feed(self.plan, self._first_step)
         stop = False
         while self._steps_done < self.plan.num_steps and not stop:
             record, stop = self._step(shares)
@@ -157,6 +159,8 @@ class Trainer:
         self._schedule.step()
         self._optimizer.zero_grad(set_to_none=True)
         metrics = self.objective.metrics(self.collective)
+        if self._steps_done == self._first_step and self.validation_plan.num_steps:
+            self._best.value_in(_of_validation(metrics))
         uses = StepUse.of(self.collective.gather(use), step)
         self._steps_done += 1
         seconds = time.perf_counter() - started
@@ -179,7 +183,7 @@ class Trainer:
         with timed(self._timeline, "validation"), torch.no_grad():
             shares = self.feed(self.validation_plan, 0)
             metrics = self.objective.evaluate((m for share in shares for m in share), self.collective)
-        return {f"val_{name}": value for name, value in metrics.items()}
+        return _of_validation(metrics)
 
     def _write_pairs(self) -> None:
         """What the last validation found of each pair; the file stays that of the step which users take away."""
@@ -239,6 +243,10 @@ class Trainer:
     def _notice_once(self, line: str) -> None:
         if self._is_first:
             self.notice(line)
+
+
+def _of_validation(metrics: Metrics) -> Metrics:
+    return {f"val_{name}": value for name, value in metrics.items()}
 
 
 @contextmanager
