@@ -18,6 +18,7 @@ from wmtp_ray.training.checkpoint import (
     BestStep,
     TrainingState,
     complete_checkpoints,
+    has_step,
     load_latest,
     load_step,
     newest_state,
@@ -106,7 +107,9 @@ def test_the_last_the_best_and_some_others_are_kept(tmp_path: Path) -> None:
 def test_a_damaged_newest_is_passed_over_with_a_message(tmp_path: Path, file: str) -> None:
     save(tmp_path, 1)
     newest = save(tmp_path, 2)
+    assert has_step(tmp_path, 2)
     os.truncate(newest / file, (newest / file).stat().st_size - 1)
+    assert has_step(tmp_path, 1) and not has_step(tmp_path, 2)
     checkpoint, damaged = load_latest(tmp_path, FINGERPRINTS)
     assert checkpoint is not None and checkpoint.state.step == 1
     assert len(damaged) == 1 and f"{newest}: {file} changed since its manifest" in damaged[0]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -201,8 +203,11 @@ def test_every_metric_of_validation_is_one_of_a_step(
     assert validated and validated <= last.keys()
 
 
-def test_a_best_checkpoint_that_is_gone_is_sought_anew(scene: Scene, values: Values, tmp_path: Path) -> None:
-    """A later best one displaced it, and was found damaged."""
+@pytest.mark.parametrize("damage", [shutil.rmtree, lambda best: os.truncate(best / "model.safetensors", 100)])
+def test_a_best_checkpoint_that_is_gone_or_damaged_is_sought_anew(
+    scene: Scene, values: Values, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    """It is gone where a later best one displaced it and was found damaged itself."""
     validation = CONFIG.validation.model_copy(update={"every_steps": 1})
 
     def run(is_best: Any, **options: Any) -> Trainer:
@@ -217,11 +222,13 @@ def test_a_best_checkpoint_that_is_gone_is_sought_anew(scene: Scene, values: Val
         assert newest is not None and newest.best is not None
         if (gone := newest.best.step) != 3:
             break
-    shutil.rmtree(tmp_path / is_best / "checkpoints" / f"step-{gone:08d}")
+    damage(tmp_path / is_best / "checkpoints" / f"step-{gone:08d}")
     notices: list[str] = []
     resumed = run(is_best, notice=notices.append)
     resumed.train()
-    assert f"the best checkpoint so far, of step {gone}, is gone; the best is sought anew" in notices
+    assert (
+        f"the best checkpoint so far, of step {gone}, is gone or damaged; the best is sought anew" in notices
+    )
     written = {r["step"]: r["val_margin"] for r in records(tmp_path / is_best) if r["step"] > 3}
     best = (min if is_best == "lowest" else max)(written, key=lambda step: written[step])
     exported = resumed.exported()

@@ -40,13 +40,13 @@ class BestSoFar:
         return improved
 
     def take_up(self, best: BestStep | None, checkpoints: Path) -> str | None:
-        """Go on with the best step of a checkpoint; or say why not: its own checkpoint may have given way to a later
-        one that was found damaged, or it may be the best by another metric."""
+        """Go on with the best step of a checkpoint; or say why not: its own checkpoint may be damaged or have given way
+        to a later one that was found damaged, or it may be the best by another metric."""
         if best is None:
             return None
         if (best.metric, best.best_is) != (self._config.best_metric, self._config.best_is):
             return f"the best step so far was that by {best.metric}; the best is sought anew"
         if not has_step(checkpoints, best.step):
-            return f"the best checkpoint so far, of step {best.step}, is gone; the best is sought anew"
+            return f"the best checkpoint so far, of step {best.step}, is gone or damaged; the best is sought anew"
         self.found = best
         return None

@@ -135,8 +135,12 @@ def load_latest(
 
 
 def has_step(root: Path, step: int) -> bool:
-    """Whether the checkpoint of `step` is complete."""
-    return _directory(root, step) in complete_checkpoints(root)
+    """Whether the checkpoint of `step` is complete, and its files are as its manifest says."""
+    try:
+        verify_manifest(_directory(root, step), KIND)
+    except StorageError:
+        return False
+    return True
 
 
 def load_step(root: Path, step: int) -> Checkpoint:
