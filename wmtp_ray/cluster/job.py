@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -176,15 +178,7 @@ def _result(run: RunDirectory, config: TrainingJobConfig, planned: Planned, seco
     records = read_metrics(run.metrics)
     steps = [r for r in records if "tokens" in r]
     first = next((r for r in records if "tokens" not in r), {})
-    begun = planned.training.num_steps - len(steps)
-    rows = sum(
-        len(m.rows) for s in range(begun, begun + len(steps)) for m in planned.training.step(s).micro_batches
-    )
-    used = sum(r["samples"] for r in steps)
-    if rows != used:
-        raise StorageError(
-            f"{run.metrics} has {used} samples in {len(steps)} steps, the plan {rows}; it was changed, use --fresh"
-        )
+    begun = steps_before(steps, planned.training, config.resume is not None, run.metrics)
     step_seconds = sum(r["seconds"] for r in steps)
     state = newest_state(run.checkpoints)
     best = state.best if state else None
@@ -192,7 +186,7 @@ def _result(run: RunDirectory, config: TrainingJobConfig, planned: Planned, seco
     return {
         "steps": planned.training.num_steps,
         "steps_before": begun,
-        "samples": used,
+        "samples": sum(r["samples"] for r in steps),
         "tokens": sum(r["tokens"] for r in steps),
         "seconds": seconds,
         "tokens_per_second": sum(r["tokens"] for r in steps) / step_seconds,
@@ -203,6 +197,24 @@ def _result(run: RunDirectory, config: TrainingJobConfig, planned: Planned, seco
         "exported_step": exported,
         "last_step": {k: v for k, v in steps[-1].items() if not k.startswith("val_")},
     }
+
+
+def steps_before(steps: Sequence[Mapping[str, Any]], plan: Plan, continued: bool, path: Path) -> int:
+    """How many steps of the plan had been done before the first record of `steps`: 0, unless the run is `continued`
+    from another. `StorageError` unless the records are of each step from there, with as many samples as planned."""
+    begun = steps[0]["step"] - 1 if continued and steps else 0
+    found = [(record["step"], record["samples"]) for record in steps]
+    wanted = [
+        (number + 1, sum(len(m.rows) for m in plan.step(number).micro_batches))
+        for number in range(begun, plan.num_steps)
+    ]
+    differs = (step for step, pair in enumerate(zip_longest(found, wanted), begun + 1) if len(set(pair)) > 1)
+    if step := next(differs, None):
+        raise StorageError(
+            f"{path}: step {step} is not there once with the plan's samples; the file was changed or lost lines, use "
+            "--fresh"
+        )
+    return begun
 
 
 def _print_result(result: dict[str, Any]) -> None:

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +27,27 @@ class MetricsFile:
 
     def append(self, record: dict[str, Any]) -> None:
         """Write one record and hand it to the operating system at once; `StorageError` on a full disk."""
-        try:
+        with self._naming_the_file():
             self._file.write(_line(record))
             self._file.flush()
-        except OSError as error:
-            raise StorageError(
-                f"cannot write {self._file.name}: {error.strerror or error}; free space and run the same command"
-            ) from error
+
+    def sync(self) -> None:
+        """Have all records on the disk: no checkpoint may outlive the lines before it, not even in a power cut."""
+        with self._naming_the_file():
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    @contextmanager
+    def _naming_the_file(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(
+                f"cannot write {self._file.name}: {error.strerror or error}; free space and run the same command"
+            ) from error
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -103,7 +103,7 @@ class Trainer:
                     self._write_pairs()
             self._log(log, record)
             if improved or stop or self._due(self.config.checkpoint.every_steps):
-                self._save()
+                self._save(log)
         if log:
             log.close()
             self.tracker.close()
@@ -190,7 +190,9 @@ class Trainer:
         if self._is_first and self.objective.held_out_pairs:
             self.run.write(held_out.FILE, held_out.as_lines(self._steps_done, self.objective.held_out_pairs))
 
-    def _save(self) -> None:
+    def _save(self, log: MetricsFile | None) -> None:
+        if log:
+            log.sync()
         with timed(self._timeline, "checkpoint"):
             self._save_whole()
 
