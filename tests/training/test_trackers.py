@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def test_numbers_leave_out_the_step_and_histograms() -> None:
 def test_tensorboard_has_every_number(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    tracker = Trackers(build_trackers(TrackingConfig(tensorboard=True), tmp_path, {}))
+    tracker = Trackers(build_trackers(TrackingConfig(tensorboard=True), tmp_path, {}), pytest.fail)
     for record in RECORDS:
         tracker.log(record)
     tracker.close()
@@ -44,7 +45,7 @@ def test_mlflow_goes_on_with_the_same_run(tmp_path: Path) -> None:
 
     config = TrackingConfig(mlflow=MLflowConfig(uri=f"file://{tmp_path}/ml", experiment="e"))
     for record in RECORDS:  # each time as a resumed worker would
-        tracker = Trackers(build_trackers(config, tmp_path, {"job": "critic"}))
+        tracker = Trackers(build_trackers(config, tmp_path, {"job": "critic"}), pytest.fail)
         tracker.log(record)
         tracker.close()
     client = MlflowClient(tracking_uri=f"file://{tmp_path}/ml")
@@ -67,6 +68,24 @@ def test_a_server_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pyt
         InfraError, match=r"tracking\.mlflow\.uri = http://127\.0\.0\.1:9: .*remove the section"
     ):
         build_trackers(config, tmp_path, {})
+
+
+@pytest.mark.parametrize("fails_at", ["log", "close"])
+def test_a_server_that_fails_later_is_told_once_and_asked_no_more(tmp_path: Path, fails_at: str) -> None:
+    tracking = TrackingConfig(tensorboard=True, mlflow=MLflowConfig(uri=f"file://{tmp_path}/ml"))
+    notices: list[str] = []
+    tracker = Trackers(build_trackers(tracking, tmp_path, {}), notices.append)
+    tracker.log(RECORDS[0])
+    assert notices == []
+    [run] = (tmp_path / "ml").glob(f"*/{(tmp_path / 'mlflow_run_id').read_text()}")
+    shutil.rmtree(run)
+    if fails_at == "log":
+        tracker.log(RECORDS[1])
+        tracker.log(RECORDS[1])
+    tracker.close()
+    [notice] = notices
+    assert f"tracking.mlflow.uri = file://{tmp_path}/ml: " in notice and "metrics.jsonl has it all" in notice
+    assert not run.exists()
 
 
 def test_prometheus_takes_every_name() -> None:

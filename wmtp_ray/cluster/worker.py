@@ -125,6 +125,7 @@ def _train(spec: WorkerSpec, run: RunDirectory, collective: Collective) -> None:
     if objective.needs:
         scores = ScoreAhead(objective.needs, spec.scores, spec.store, spec.tokenizer, *ranks)
     feed = StreamFeed(stream, scores)
+    notice = _noticer(run)
     trainer = Trainer(
         config=spec.trainer,
         run=run,
@@ -135,8 +136,8 @@ def _train(spec: WorkerSpec, run: RunDirectory, collective: Collective) -> None:
         feed=EvenFeed(feed, collective) if sharded else feed,
         collective=collective,
         fingerprints=spec.fingerprints,
-        notice=_noticer(run),
-        tracker=_tracker(spec, run) if collective.rank == 0 else NoTracker(),
+        notice=notice,
+        tracker=_tracker(spec, run, notice) if collective.rank == 0 else NoTracker(),
     )
     if trainer.train() and collective.rank == 0:
         chosen = trainer.exported()
@@ -152,8 +153,9 @@ def _train(spec: WorkerSpec, run: RunDirectory, collective: Collective) -> None:
             spec.job.export(objective, run, held_out)
 
 
-def _tracker(spec: WorkerSpec, run: RunDirectory) -> Tracker:
-    return Trackers([RayMetrics(run.path.name), *build_trackers(spec.tracking, run.path, spec.described)])
+def _tracker(spec: WorkerSpec, run: RunDirectory, notice: Callable[[str], None]) -> Tracker:
+    trackers = build_trackers(spec.tracking, run.path, spec.described)
+    return Trackers([RayMetrics(run.path.name), *trackers], notice)
 
 
 def _noticer(run: RunDirectory) -> Callable[[str], None]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,18 +34,27 @@ class NoTracker:
 
 
 class Trackers:
-    """Hands every record to each of `trackers`."""
+    """Hands every record to each of `trackers`. One whose server fails gets no more of them, and `notice` one line:
+    training goes on, and `metrics.jsonl` has every record."""
 
-    def __init__(self, trackers: Sequence[Tracker]) -> None:
-        self._trackers = trackers
+    def __init__(self, trackers: Sequence[Tracker], notice: Callable[[str], None]) -> None:
+        self._trackers, self._notice = list(trackers), notice
 
     def log(self, record: Mapping[str, Any]) -> None:
-        for tracker in self._trackers:
-            tracker.log(record)
+        self._each(lambda tracker: tracker.log(record))
 
     def close(self) -> None:
-        for tracker in self._trackers:
-            tracker.close()
+        self._each(lambda tracker: tracker.close())
+
+    def _each(self, do: Callable[[Tracker], None]) -> None:
+        for tracker in list(self._trackers):
+            try:
+                do(tracker)
+            except InfraError as error:
+                self._trackers.remove(tracker)
+                self._notice(
+                    f"{error}; until the next start nothing more is sent there, metrics.jsonl has it all"
+                )
 
 
 class TensorBoardTracker:
@@ -112,7 +121,7 @@ class MLflowTracker:
 
         try:
             yield
-        except MlflowException as error:
+        except (MlflowException, OSError) as error:
             raise InfraError(
                 f"tracking.mlflow.uri = {self._uri}: {' '.join(str(error).split())[:300]}; "
                 "check it, or remove the section"
