@@ -116,6 +116,9 @@ def test_only_the_newest_attempt_may_write(tmp_path: Path) -> None:
     assert run.failure == {"kind": "DataError", "message": "sample 3", "trace": "trace"}
     second = run.begin_attempt()
     assert run.failure is None
+    assert run.exported_step is None
+    run.record_export(7)
+    assert run.exported_step == 7
     assert run.is_current(second) and not run.is_current(first)
 
 

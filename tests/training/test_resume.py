@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.training.runs import CONFIG, FINGERPRINTS, JOBS, records, trainer_of
 from tests.training.scenes import Interruption, Scene, Values
 from wmtp_ray.config.run import CheckpointConfig, ValidationConfig
+from wmtp_ray.config.weighting import CriticWeighting, UniformWeighting, WeightingBase
 from wmtp_ray.errors import ConfigError, StorageError
 from wmtp_ray.storage.runs import RunDirectory
-from wmtp_ray.training.checkpoint import complete_checkpoints, load_latest, newest_state
+from wmtp_ray.training.checkpoint import complete_checkpoints, load_latest, load_step, newest_state
 from wmtp_ray.training.resume import may_differ, trained_steps
 from wmtp_ray.training.trainer import Trainer
 
@@ -171,8 +173,7 @@ def test_the_best_checkpoint_is_what_is_exported(
     trainer.train()
     written = {r["step"]: r["val_margin"] for r in records(tmp_path) if r["step"]}
     best = wanted(written, key=lambda step: written[step])
-    exported = trainer.exported()
-    assert (exported.state.step if exported else 5) == best
+    assert trainer.load_exported(trainer.objective) == best
     newest, _ = load_latest(trainer.run.checkpoints, FINGERPRINTS)
     assert newest is not None and newest.state.best is not None
     assert (newest.state.best.step, newest.state.best.value) == (best, written[best])
@@ -231,8 +232,7 @@ def test_a_best_checkpoint_that_is_gone_or_damaged_is_sought_anew(
     )
     written = {r["step"]: r["val_margin"] for r in records(tmp_path / is_best) if r["step"] > 3}
     best = (min if is_best == "lowest" else max)(written, key=lambda step: written[step])
-    exported = resumed.exported()
-    assert (exported.state.step if exported else 5) == best
+    assert resumed.load_exported(resumed.objective) == best
 
 
 def test_a_best_step_by_another_metric_is_sought_anew(scene: Scene, values: Values, tmp_path: Path) -> None:
@@ -252,6 +252,51 @@ def test_a_best_step_by_another_metric_is_sought_anew(scene: Scene, values: Valu
     newest = newest_state(resumed.run.checkpoints)
     assert newest is not None and newest.best is not None
     assert newest.best.step == min(written, key=lambda step: written[step])
+
+
+def test_without_a_best_step_the_last_is_exported_and_said_to_be(
+    scene: Scene, values: Values, whole: Trainer, tmp_path: Path
+) -> None:
+    """The run died between its last step and its export; another metric is to decide since then."""
+    shutil.copytree(whole.run.path, tmp_path, dirs_exist_ok=True)
+    checkpoint = CONFIG.checkpoint.model_copy(update={"best_metric": "val_margin", "export": "best"})
+    config, notices = dataclasses.replace(CONFIG, checkpoint=checkpoint), list[str]()
+    again = trainer_of(scene, "critic", tmp_path, values, config=config, notice=notices.append)
+    assert again.train() and again.load_exported(again.objective) == 5
+    assert notices[0] == "the best step so far was that by val_loss; the best is sought anew"
+    assert notices[-1] == "no best step is known: what is exported is the last, 5"
+
+
+@pytest.mark.parametrize(
+    "weightings", [(CriticWeighting(), UniformWeighting()), (UniformWeighting(), CriticWeighting())]
+)
+def test_the_best_step_of_another_weighting_is_exported_with_present_statistics(
+    scene: Scene, values: Values, tmp_path: Path, weightings: tuple[WeightingBase, WeightingBase]
+) -> None:
+    checkpoint = CheckpointConfig(
+        every_steps=1, best_metric="val_loss_unweighted", best_is="highest", export="best"
+    )
+    validation = CONFIG.validation.model_copy(update={"every_steps": 1})
+    config = dataclasses.replace(CONFIG, checkpoint=checkpoint, validation=validation)
+
+    def run(weighting: WeightingBase, **options: Any) -> Trainer:
+        trainer = trainer_of(scene, "policy", tmp_path, values, config=config, **options)
+        trainer.objective = scene.policy_objective(scene.policy(2, dropout=0.1), weighting)
+        return trainer
+
+    before, now = weightings
+    with pytest.raises(Interruption):
+        run(before, dies_at=3).train()
+    trainer = run(now)
+    assert trainer.train()
+    trained = trainer.objective.state_dict()
+    another = scene.policy_objective(scene.policy(2), now)
+    for objective in (another, trainer.objective):
+        step = trainer.load_exported(objective)
+        assert step <= 3 and objective.state_dict() == trained
+        best = load_step(trainer.run.checkpoints, step)
+        for name, tensor in objective.model.trainable_state_dict().items():
+            assert torch.equal(tensor, best.parameters[name]), name
 
 
 @pytest.mark.parametrize(

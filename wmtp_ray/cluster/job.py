@@ -182,7 +182,6 @@ def _result(run: RunDirectory, config: TrainingJobConfig, planned: Planned, seco
     step_seconds = sum(r["seconds"] for r in steps)
     state = newest_state(run.checkpoints)
     best = state.best if state else None
-    exported = best.step if best and config.checkpoint.export == "best" else planned.training.num_steps
     return {
         "steps": planned.training.num_steps,
         "steps_before": begun,
@@ -194,7 +193,7 @@ def _result(run: RunDirectory, config: TrainingJobConfig, planned: Planned, seco
         "before": {k: v for k, v in first.items() if k.startswith("val_")},
         "after": {k: v for k, v in records[-1].items() if k.startswith("val_")},
         "best": best.model_dump() if best else None,
-        "exported_step": exported,
+        "exported_step": run.exported_step,
         "last_step": {k: v for k, v in steps[-1].items() if not k.startswith("val_")},
     }
 

@@ -23,7 +23,6 @@ from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.plan import Plan
 from wmtp_ray.storage.runs import RunDirectory
 from wmtp_ray.storage.timeline import timed
-from wmtp_ray.training.checkpoint import load_step
 from wmtp_ray.training.collective import Collective
 from wmtp_ray.training.feed import FeedUse
 from wmtp_ray.training.objective import Objective
@@ -140,17 +139,14 @@ def _train(spec: WorkerSpec, run: RunDirectory, collective: Collective) -> None:
         tracker=_tracker(spec, run, notice) if collective.rank == 0 else NoTracker(),
     )
     if trainer.train() and collective.rank == 0:
-        chosen = trainer.exported()
         if sharded:  # cannot be written by one rank alone
             objective = spec.job.build(device)
-        if sharded or chosen:
-            chosen = chosen or load_step(run.checkpoints, trainer.plan.num_steps)
-            objective.model.load_trainable_state_dict(chosen.parameters)
-            objective.load_state_dict(chosen.state.objective)
+        step = trainer.load_exported(objective)
         objective.model.eval()
         with timed(run.path, "export"):
             held_out = (m for share in feed(trainer.validation_plan, 0) for m in share)
             spec.job.export(objective, run, held_out)
+        run.record_export(step)
 
 
 def _tracker(spec: WorkerSpec, run: RunDirectory, notice: Callable[[str], None]) -> Tracker:

@@ -191,6 +191,16 @@ class RunDirectory:
         """They were started again."""
         (self.path / "grow").unlink(missing_ok=True)
 
+    def record_export(self, step: int) -> None:
+        """`export/` is complete, and what it holds was the model after `step`."""
+        self.write("exported_step", str(step))
+
+    @property
+    def exported_step(self) -> int | None:
+        """What `record_export` was told last, or None."""
+        path = self.path / "exported_step"
+        return int(path.read_text()) if path.exists() else None
+
     def record_failure(self, kind: str, message: str, trace: str) -> None:
         """Leave word for the driver: this run cannot go on, and trying again would fail the same way. The first word
         counts."""

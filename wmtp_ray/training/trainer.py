@@ -25,7 +25,7 @@ from wmtp_ray.storage.runs import RunDirectory
 from wmtp_ray.storage.timeline import timed
 from wmtp_ray.training import held_out
 from wmtp_ray.training.best_step import BestSoFar
-from wmtp_ray.training.checkpoint import Checkpoint, TrainingState, load_step, save_checkpoint
+from wmtp_ray.training.checkpoint import TrainingState, load_step, save_checkpoint
 from wmtp_ray.training.collective import Collective
 from wmtp_ray.training.feed import Feed
 from wmtp_ray.training.generator import seed_generators
@@ -109,12 +109,19 @@ class Trainer:
             self.tracker.close()
         return self._steps_done == self.plan.num_steps
 
-    def exported(self) -> Checkpoint | None:
-        """The checkpoint that users take away, where it is not the model as it stands after the last step."""
-        best = self._best.found
-        if self.config.checkpoint.export == "last" or best is None or best.step == self._steps_done:
-            return None
-        return load_step(self.run.checkpoints, best.step)
+    def load_exported(self, objective: Objective) -> int:
+        """Give `objective`, the trained one or another of its kind that is whole, the parameters of the step that users
+        take away, with its statistics or, where those are of another weighting, the present ones; returns the step."""
+        best = self._best.found if self.config.checkpoint.export == "best" else None
+        if self.config.checkpoint.export == "best" and best is None:
+            self._notice_once(f"no best step is known: what is exported is the last, {self._steps_done}")
+        step = best.step if best else self._steps_done
+        if objective is not self.objective or step != self._steps_done:
+            checkpoint, ours = load_step(self.run.checkpoints, step), self.objective.state_dict()
+            objective.model.load_trainable_state_dict(checkpoint.parameters)
+            same = same_weighting(checkpoint.state, ours, self.fingerprints)
+            objective.load_state_dict(checkpoint.state.objective if same else ours)
+        return step
 
     @property
     def _is_first(self) -> bool:
