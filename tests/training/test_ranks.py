@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from tests.training.runs import FINGERPRINTS, JOBS, assert_same_metrics, objective_of, records, trainer_of
 from tests.training.scenes import Scene, Values, micro_batches
@@ -25,7 +26,7 @@ from wmtp_ray.training import collective as ranks
 from wmtp_ray.training.checkpoint import load_latest
 from wmtp_ray.training.collective import Collective
 from wmtp_ray.training.objective import Metrics
-from wmtp_ray.training.sharding import shard_layers
+from wmtp_ray.training.sharding import shard_layers, whole
 
 Result = tuple[Metrics, Metrics, dict[str, Tensor]]
 """Metrics of a step, of validation, and the summed gradients."""
@@ -93,6 +94,11 @@ def rank_main(rank: int, scene: Scene, folder: Path) -> None:
         trainer_of(scene, job, path, values, attempt="one", collective=collective, sharded=True).train()
     policy, [micro_batch, *_] = scene.policy(), micro_batches(scene, scene.plan().step(0))
     shard_layers(policy, "cpu")
+    parameters = policy.trainable_state_dict()
+    together = whole(parameters, kept=rank == 0)
+    kept = [
+        together[name] is not shards for name, shards in parameters.items() if isinstance(shards, DTensor)
+    ]
     own = raised([lambda: policy.trunk(micro_batch.batch), lambda: torch.ones(2).view(3)], collective)
     dist.destroy_process_group()
     asked: list[Callable[[], object]] = [
@@ -101,8 +107,9 @@ def rank_main(rank: int, scene: Scene, folder: Path) -> None:
         lambda: collective.sum_gradients([torch.ones(1, requires_grad=True)]),
         collective.barrier,
     ]
-    gone = raised(asked) + raised([lambda: policy.trunk(micro_batch.batch)], collective)
+    gone = raised(asked) + raised([lambda: dist.get_world_size()], collective)
     torch.save({"own": own, "gone": gone}, folder / f"errors-{rank}.pt")
+    torch.save(kept, folder / f"kept-{rank}.pt")
 
 
 def raised(asked: Sequence[Callable[[], object]], collective: Collective | None = None) -> list[str]:
@@ -218,6 +225,11 @@ def test_a_group_that_was_taken_away_is_no_fault_of_the_worker(two_ranks: Path) 
     for rank in range(2):
         errors = torch.load(two_ranks / f"errors-{rank}.pt")
         assert errors == {"own": ["RuntimeError"], "gone": 5 * ["InfraError"]}
+
+
+def test_only_the_rank_that_writes_keeps_whole_tensors(two_ranks: Path) -> None:
+    kept = [torch.load(two_ranks / f"kept-{rank}.pt") for rank in range(2)]
+    assert kept[0] and all(kept[0]) and not any(kept[1]) and len(kept[1]) == len(kept[0])
 
 
 def test_the_death_of_a_rank_in_a_sharded_forward_is_no_fault_of_the_other(

@@ -84,10 +84,17 @@ def idle_micro_batch(number: int) -> MicroBatch:
     )
 
 
-def whole(state: Any) -> Any:
-    """`state` (any nesting of dicts and lists) with every sharded tensor put together, one by one, in the CPU's memory;
-    all ranks must call it."""
-    return tree_map(lambda leaf: leaf.full_tensor().cpu() if isinstance(leaf, DTensor) else leaf, state)
+def whole(state: Any, kept: bool) -> Any:
+    """`state` (any nesting of dicts and lists) with every sharded tensor put together, one by one, in the CPU's memory.
+    All ranks must call it; one for which the whole is not `kept` gets its shards back."""
+
+    def put_together(leaf: Any) -> Any:
+        if not isinstance(leaf, DTensor):
+            return leaf
+        full = leaf.full_tensor()
+        return full.cpu() if kept else leaf
+
+    return tree_map(put_together, state)
 
 
 def placed(tensor: Tensor, like: Tensor) -> Tensor:

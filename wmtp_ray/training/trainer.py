@@ -204,9 +204,9 @@ class Trainer:
             self._save_whole()
 
     def _save_whole(self) -> None:
-        model = self.objective.model
         # Sharded tensors are put together by all ranks, the files are rank 0's.
-        parameters, optimizer = whole(model.trainable_state_dict()), whole(self._optimizer.state_dict())
+        states = (self.objective.model.trainable_state_dict(), self._optimizer.state_dict())
+        parameters, optimizer = whole(states, kept=self._is_first)
         if self._is_first:
             self.run.require_current(self.attempt)
             state = TrainingState(
