@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -36,12 +37,10 @@ class CriticSide:
 
     config: CriticJobConfig
 
-    def build(self, device: torch.device) -> RankingObjective:
+    def build(self, device: torch.device, backbone: Path) -> RankingObjective:
         """An untrained value model and its loss."""
         config = self.config
-        model = ValueModel.from_pretrained(
-            config.model, seed=config.seed, cache_dir=config.storage.root / "models"
-        ).to(device)
+        model = ValueModel.from_pretrained(config.model, backbone, seed=config.seed).to(device)
         shuffle_seed = config.seed if config.objective.shuffle_labels else None
         if isinstance(config.objective, LambdaReturnConfig):
             run = RunDirectory(run_path(config.storage.root, "critic", config.name))

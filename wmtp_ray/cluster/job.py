@@ -102,7 +102,7 @@ def run_training_job(
         run=run.path,
         attempt=run.begin_attempt(),
         store=planned.store.path,
-        tokenizer=backbone,
+        backbone=backbone,
         fingerprints=fingerprints,
         tracking=config.tracking,
         described={"job": job, "commit": commit(), **{k: v[:16] for k, v in fingerprints.items()}},

@@ -50,13 +50,11 @@ class PolicySide:
     merged: bool = True
     """Whether the merged model is exported beside the adapter, where there is one."""
 
-    def build(self, device: torch.device) -> WeightedMTPObjective:
+    def build(self, device: torch.device, backbone: Path) -> WeightedMTPObjective:
         """The policy on its backbone, and the weighting method that the configuration names."""
         config = self.config
         directories = critic_directories(config.critic, config.storage.root) if config.critic else ()
-        model = MTPPolicy.from_config(
-            config.model, seed=config.seed, cache_dir=config.storage.root / "models"
-        )
+        model = MTPPolicy.from_config(config.model, backbone, seed=config.seed)
         eos = eos_id(load_tokenizer(model.source))
         objectives: set[CriticObjectiveKind] = {critic_objective(d) for d in directories} or {"ranking"}
         if len(objectives) > 1:

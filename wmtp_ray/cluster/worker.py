@@ -34,8 +34,8 @@ from wmtp_ray.training.trainer import Trainer, TrainerConfig
 class JobSide(Protocol):
     """The part of a job that differs from others. Picklable; its methods run inside the workers."""
 
-    def build(self, device: torch.device) -> Objective:
-        """The objective with its model, on `device`."""
+    def build(self, device: torch.device, backbone: Path) -> Objective:
+        """The objective with its model, on `device`; `backbone` is the resolved directory of the one configured."""
         ...
 
     def export(self, objective: Any, run: RunDirectory, held_out: Iterator[MicroBatch]) -> None:
@@ -53,7 +53,8 @@ class WorkerSpec:
     run: Path
     attempt: str
     store: Path
-    tokenizer: Path
+    backbone: Path
+    """The resolved directory of the model that is trained, with its tokenizer."""
     fingerprints: dict[str, str]
     tracking: TrackingConfig
     described: Mapping[str, str]
@@ -114,15 +115,15 @@ def _kind(error: Exception) -> str:
 def _train(spec: WorkerSpec, run: RunDirectory, collective: Collective) -> None:
     device = ray.train.torch.get_device() if torch.cuda.is_available() else torch.device("cpu")
     with timed(run.path if collective.rank == 0 else None, "loading the model"):
-        objective = spec.job.build(device)
+        objective = spec.job.build(device, spec.backbone)
     sharded = spec.cluster.parallelism == "fsdp2" and collective.distributed
     if sharded:
         shard_layers(objective.model, device.type)
     ranks = (collective.rank, collective.world_size)
-    stream = PlanStream(spec.store, spec.tokenizer, *ranks, spec.cluster)
+    stream = PlanStream(spec.store, spec.backbone, *ranks, spec.cluster)
     scores = None
     if objective.needs:
-        scores = ScoreAhead(objective.needs, spec.scores, spec.store, spec.tokenizer, *ranks)
+        scores = ScoreAhead(objective.needs, spec.scores, spec.store, spec.backbone, *ranks)
     feed = StreamFeed(stream, scores)
     notice = _noticer(run)
     trainer = Trainer(
@@ -140,7 +141,7 @@ def _train(spec: WorkerSpec, run: RunDirectory, collective: Collective) -> None:
     )
     if trainer.train() and collective.rank == 0:
         if sharded:  # cannot be written by one rank alone
-            objective = spec.job.build(device)
+            objective = spec.job.build(device, spec.backbone)
         step = trainer.load_exported(objective)
         objective.model.eval()
         with timed(run.path, "export"):

@@ -95,6 +95,7 @@ class MTPPolicy(nn.Module):
         name: str | Path,
         num_heads: int | None = None,
         *,
+        path: Path | None = None,
         dtype: DTypeName = "float32",
         lora: LoRAConfig | None = None,
         head_training: Literal["lora", "full"] | None = None,
@@ -102,7 +103,7 @@ class MTPPolicy(nn.Module):
         seed: int = 0,
         cache_dir: Path | None = None,
     ) -> MTPPolicy:
-        """The policy on model `name` (see `resolve_model`), on the CPU, in eval mode.
+        """The policy on model `name`, found at `path` (by default by `resolve_model`), on the CPU, in eval mode.
 
         `num_heads` None = as many as the directory holds: K for one written by `save_pretrained` or
         converted from a Meta checkpoint, 1 for any other model. Heads that it does not hold start as copies
@@ -112,7 +113,7 @@ class MTPPolicy(nn.Module):
         Errors: `ModelError` for unknown or damaged models, settings that contradict each other, and more
         heads than a directory with extra heads holds.
         """
-        source = resolve_model(name, cache_dir)
+        source = path or resolve_model(name, cache_dir)
         stored = stored_num_heads(source)
         if num_heads is not None and num_heads < 1:
             raise ModelError(f"num_heads {num_heads}: at least 1 (plain next-token training)")
@@ -132,11 +133,14 @@ class MTPPolicy(nn.Module):
         )
 
     @classmethod
-    def from_config(cls, config: PolicyConfig, *, seed: int, cache_dir: Path | None = None) -> MTPPolicy:
-        """The policy that a job's configuration describes."""
+    def from_config(
+        cls, config: PolicyConfig, path: Path | None = None, *, seed: int, cache_dir: Path | None = None
+    ) -> MTPPolicy:
+        """The policy that a job's configuration describes; arguments as of `from_pretrained`."""
         return cls.from_pretrained(
             config.name,
             config.num_heads,
+            path=path,
             dtype=config.dtype,
             lora=config.lora,
             head_training=config.head_training,
