@@ -32,10 +32,10 @@ def result(root: Path, run: str) -> dict[str, Any]:
 
 def test_rho1_reads_cached_losses_of_a_trained_reference(root: Path, address: str) -> None:
     one_head = {"name": str(root / "model"), "lora": {"rank": 4, "alpha": 8}, "num_heads": 1}
-    best = {"every_steps": 2, "export": "best"}
-    finish(
-        start("ref_tuning", tiny_config(root, "ref_tuning", "tiny", model=one_head, checkpoint=best), address)
-    )
+    best = {"checkpoint": {"every_steps": 2, "export": "best"}, "validation": {"every_steps": 4}}
+    finish(start("ref_tuning", tiny_config(root, "ref_tuning", "tiny", model=one_head, **best), address))
+    reference = result(root, "ref_tuning-tiny")
+    assert reference["exported_step"] == reference["best"]["step"] in (4, 8, 12)
     assert (root / "runs" / "ref_tuning-tiny" / "export" / "model" / "config.json").exists()
     weighting = {"method": "rho1", "normalize": "mean_one", "eos_weight": "one"}
     sections = {"weighting": weighting, "reference": {"run": "tiny", "window": 3}}

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.config.recipes import critic_recipe, policy_recipe
-from wmtp_ray.config import CriticJobConfig, PolicyJobConfig
+from wmtp_ray.config import CriticJobConfig, PolicyJobConfig, dump_yaml
 from wmtp_ray.config.evaluate import RerankConfig
 from wmtp_ray.config.load import validate
 from wmtp_ray.errors import ConfigError
@@ -86,6 +87,10 @@ CURRICULUM = {
             {"loss": {"head_coefficients": [1, 1, 1]}},
             "loss.head_coefficients has 3 numbers, model.num_heads is 2",
         ),
+        (
+            {"checkpoint": {"export": "best"}},
+            "checkpoint.export = best with validation.every_steps = null would be the last step",
+        ),
         ({"loss": {"head_coefficients": [0, 0]}}, "loss.head_coefficients are all 0"),
         (
             {"data": _data(plan={"micro_batches_per_step": 2})},
@@ -113,6 +118,30 @@ def test_a_critic_needs_pairs() -> None:
         ConfigError, match=r"data\.validation\.solutions = all .* choose pairs or length_balanced"
     ):
         validate(CriticJobConfig, critic_recipe(data=data), "a test")
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "best_is"),
+    [
+        ({}, "lowest"),
+        ({"best_metric": "val_loss_unweighted"}, "lowest"),
+        ({"best_metric": "val_pairwise_accuracy"}, "highest"),
+        ({"best_metric": "val_margin"}, "highest"),
+        ({"best_metric": "val_margin", "best_is": "lowest"}, "lowest"),
+    ],
+)
+def test_what_is_best_depends_on_the_metric_unless_it_is_said(
+    checkpoint: dict[str, Any], best_is: str
+) -> None:
+    config = validate(CriticJobConfig, critic_recipe(checkpoint=checkpoint), "a test")
+    assert config.checkpoint.best_is == best_is
+    again = validate(CriticJobConfig, yaml.safe_load(dump_yaml(config)), "a test")
+    assert again.checkpoint == config.checkpoint
+
+
+def test_a_metric_that_is_no_name_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"checkpoint\.best_metric"):
+        validate(CriticJobConfig, critic_recipe(checkpoint={"best_metric": 3}), "a test")
 
 
 def test_a_coefficient_of_zero_is_allowed_beside_others() -> None:

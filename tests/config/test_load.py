@@ -144,7 +144,8 @@ def test_mistakes_name_key_value_and_remedy(recipe: Path, override: str, message
 
 
 def test_a_critic_of_random_labels_is_not_chosen_by_true_ones(tmp_path: Path) -> None:
-    path = write_recipe(tmp_path, critic_recipe(objective={"method": "ranking", "shuffle_labels": True}))
+    random = {"method": "ranking", "shuffle_labels": True}
+    path = write_recipe(tmp_path, critic_recipe(objective=random, validation={"every_steps": 5}))
     load_config(CriticJobConfig, path)
     with pytest.raises(ConfigError, match=r"set checkpoint\.export=last"):
         load_config(CriticJobConfig, path, ["checkpoint.export=best"])

@@ -7,7 +7,7 @@ from pathlib import Path
 from wmtp_ray.config.critic import CriticObjectiveConfig
 from wmtp_ray.config.data import DataConfig, PlanConfig
 from wmtp_ray.config.model import PolicyConfig
-from wmtp_ray.config.run import CheckpointConfig, ClusterConfig, OptimizerConfig
+from wmtp_ray.config.run import CheckpointConfig, ClusterConfig, OptimizerConfig, ValidationConfig
 from wmtp_ray.config.weighting import (
     CriticPoolConfig,
     LossConfig,
@@ -31,6 +31,15 @@ def random_labels_choose_nothing(objective: CriticObjectiveConfig, checkpoint: C
         raise ValueError(
             "objective.shuffle_labels = true with checkpoint.export = best would choose the step that happens to rank "
             "the true labels best; set checkpoint.export=last, for the critic that it is compared with too"
+        )
+
+
+def best_is_one_of_several(checkpoint: CheckpointConfig, validation: ValidationConfig) -> None:
+    """The best step is chosen among validations, not the only one there is."""
+    if checkpoint.export == "best" and validation.every_steps is None:
+        raise ValueError(
+            "checkpoint.export = best with validation.every_steps = null would be the last step, the only one that is "
+            "validated; set validation.every_steps to a number or checkpoint.export to last"
         )
 
 

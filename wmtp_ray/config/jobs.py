@@ -76,6 +76,7 @@ class TrainingJobConfig(TrainingSections, JobConfig):
         checks.curriculum_is_reached(self.data)
         checks.workers_have_work(self.cluster, self.data.plan)
         checks.resumable(self.resume)
+        checks.best_is_one_of_several(self.checkpoint, self.validation)
         return self
 
 

@@ -89,8 +89,15 @@ class CheckpointConfig(Section):
     """How many others are kept, the newest ones."""
     best_metric: str = "val_loss"
     """A metric of validation, as `metrics.jsonl` names it."""
-    best_is: Literal["lowest", "highest"] = "lowest"
+    best_is: Literal["lowest", "highest"] = Field(
+        default_factory=lambda given: _best_is(given["best_metric"])
+    )
+    """By default `highest` for an accuracy or a margin, else `lowest`."""
     export: Literal["last", "best"] = "last"
+
+
+def _best_is(metric: str) -> Literal["lowest", "highest"]:
+    return "highest" if metric.endswith(("accuracy", "margin")) else "lowest"
 
 
 class MLflowConfig(Section):
