@@ -72,8 +72,8 @@ class Collective:
 
     @contextmanager
     def peers(self) -> Iterator[None]:
-        """A rank that fails takes the others' collectives with it, those of sharded layers too: what is raised inside
-        because of that is an `InfraError`, and any other error itself."""
+        """A rank that fails takes the others' collectives with it, those of sharded layers too: what that raises inside
+        becomes an `InfraError`, since it is no fault of their own. Any other error passes."""
         try:
             yield
         except Exception as error:
