@@ -68,15 +68,16 @@ def plain_weights(
         whitened_BT = (advantages_BT - kept.mean()) / (kept.std(correction=0) + 1e-8)
         weights_BT = (whitened_BT / weighting.beta).exp().clip(weighting.min_weight, weighting.max_weight)
         weights_BT = weights_BT * mask_BT
-    if weighting.eos_weight == "one":
-        weights_BT[batch.labels == eos] = 1.0
     heads = []
     for k in range(1, num_heads + 1):
         ahead = k if weighting.alignment == "target" else 1
         head_BT = torch.zeros_like(weights_BT)
         head_BT[:, :-ahead] = weights_BT[:, ahead:]
-        valid_BT = mtp_targets(batch.labels, None, k, weighting.alignment) != -100
+        targets_BT = mtp_targets(batch.labels, None, k, weighting.alignment)
+        valid_BT = targets_BT != -100
         head_BT *= valid_BT
+        if weighting.eos_weight == "one":
+            head_BT[targets_BT == eos] = 1.0
         if weighting.normalize == "mean_one":
             head_BT *= valid_BT.sum() / head_BT.sum()
         heads.append(head_BT)
@@ -87,6 +88,7 @@ CASES: dict[str, tuple[WeightingBase, dict[str, Any], int]] = {
     "seed": (CriticWeighting(), {}, 3),
     "comparison": (CriticWeighting(normalize="mean_one", eos_weight="one"), {}, 3),
     "state": (CriticWeighting(alignment="state", normalize="mean_one", beta=0.5), {}, 3),
+    "state, without EOS": (CriticWeighting(alignment="state", eos_weight="one"), {}, 3),
     "coefficients": (CriticWeighting(eos_weight="one"), {"head_coefficients": (1.0, 0.5, 0.0)}, 3),
     "from the prompt": (CriticWeighting(first_token="prompt_value", lam=1.0), {}, 2),
     "next token": (CriticWeighting(normalize="mean_one"), {}, 1),

@@ -99,7 +99,7 @@ class HeadWeights:
         weights_RT = align_weights(
             self._weights, k, self._alignment, self._batch.segment_ids, self._batch.labels
         )
-        return torch.where(self._always(k), 1.0, weights_RT) if self._weights.dim() == 3 else weights_RT
+        return torch.where(self._always(k), 1.0, weights_RT)
 
     def _always(self, k: int) -> Tensor:
         """[R, T] bool: targets that weigh 1 whatever the method says."""
