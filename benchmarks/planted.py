@@ -287,7 +287,7 @@ def _partner_loss(policy: MTPPolicy, place: Place, plan: Plan) -> float:
     for m in (m for step in place.steps(plan) for m in step):
         batch = m.batch
         targets_RT = mtp_targets(batch.labels, batch.segment_ids, 1)
-        hidden_RTD = policy.head(1, policy.trunk(batch), batch)
+        hidden_RTD = policy.head(1, *policy.trunk(batch))
         losses_RT = chunked_cross_entropy(hidden_RTD, policy.unembedding, targets_RT).roll(1, dims=1)
         partner_RT = map_responses(
             batch.input_ids, batch, lambda _, ids: worth(_words(place.tokenizer, ids)) != 0

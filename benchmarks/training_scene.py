@@ -211,11 +211,11 @@ def bare_loop(scene: Scene, batches: list[list[PackedBatch]]) -> Iterator[float]
     for step, step_weights in zip(batches, weights, strict=True):
         started = time.perf_counter()
         for batch, weights_RT in zip(step, step_weights, strict=True):
-            hidden_RTD = policy.trunk(batch)
+            hidden_RTD, geometry = policy.trunk(batch)
             leaf_RTD = hidden_RTD.detach().requires_grad_(True)
             for k in range(1, HEADS + 1):
                 targets_RT = mtp_targets(batch.labels, batch.segment_ids, k)
-                head_RTD = policy.head(k, leaf_RTD, batch)
+                head_RTD = policy.head(k, leaf_RTD, geometry)
                 loss = chunked_mtp_loss(
                     head_RTD, policy.unembedding, targets_RT, weights_RT, normalizer=100.0, chunk_size=256
                 )

@@ -80,9 +80,9 @@ def test_sequential_heads_give_the_gradients_of_one_backward_pass(
     targets = torch.randn(3, *packed.shape, 97, generator=torch.Generator().manual_seed(1))
 
     def head_loss(k: int, hidden_RTD: Tensor) -> Tensor:
-        return (policy.head(k, hidden_RTD, packed) @ policy.unembedding.T * targets[k - 1]).sum()
+        return (policy.head(k, hidden_RTD, geometry) @ policy.unembedding.T * targets[k - 1]).sum()
 
-    trunk = policy.trunk(packed)
+    trunk, geometry = policy.trunk(packed)
     leaf = trunk.detach().requires_grad_(trunk.requires_grad)
     for k in (1, 2, 3):
         head_loss(k, leaf).backward()
@@ -92,7 +92,7 @@ def test_sequential_heads_give_the_gradients_of_one_backward_pass(
     }
 
     policy.zero_grad()
-    trunk = policy.trunk(packed)
+    trunk, geometry = policy.trunk(packed)
     torch.stack([head_loss(k, trunk) for k in (1, 2, 3)]).sum().backward()
     joint = {name: p.grad for name, p in policy.trainable_parameters().items()}
     assert sequential.keys() == joint.keys()
@@ -108,13 +108,13 @@ def test_layers_below_the_first_adapter_run_without_autograd(family: Path) -> No
         recorded.clear()
         for layer in policy.runner.layers:
             layer.register_forward_hook(lambda *_: recorded.append(torch.is_grad_enabled()))
-        policy.head(1, policy.trunk(packed), packed)
+        policy.head(1, *policy.trunk(packed))
         return list(recorded)
 
     two = MTPPolicy.from_pretrained(family, 2, lora=LoRAConfig(rank=2, last_layers=2))
     assert autograd_of_layers(two) == [False, False, True, True]
     one = MTPPolicy.from_pretrained(family, 2, lora=LoRAConfig(rank=2, last_layers=1))
-    assert not one.trunk(packed).requires_grad
+    assert not one.trunk(packed)[0].requires_grad
     assert autograd_of_layers(MTPPolicy.from_pretrained(family, 2, lora=LoRAConfig(rank=2)))[0]
 
 
@@ -123,12 +123,12 @@ def test_the_trunk_can_be_frozen_while_heads_warm_up(family: Path) -> None:
     policy = MTPPolicy.from_pretrained(family, 2, lora=SMALL_LORA)
     names = list(policy.trainable_state_dict())
     policy.set_trunk_trainable(False)
-    trunk = policy.trunk(packed)
+    trunk, geometry = policy.trunk(packed)
     assert not trunk.requires_grad
-    assert all(policy.head(k, trunk, packed).requires_grad for k in (1, 2))
+    assert all(policy.head(k, trunk, geometry).requires_grad for k in (1, 2))
     assert list(policy.trainable_state_dict()) == names
     policy.set_trunk_trainable(True)
-    assert policy.trunk(packed).requires_grad
+    assert policy.trunk(packed)[0].requires_grad
 
 
 def test_adapters_start_the_same_whatever_else_is_there(family: Path) -> None:
@@ -151,7 +151,7 @@ def test_adapters_are_float32_on_a_bfloat16_base_and_never_on_the_unembedding(fa
     assert {p.dtype for p in policy.trainable_parameters().values()} == {torch.float32}
     assert {p.dtype for p in policy.parameters() if not p.requires_grad} == {torch.bfloat16}
     assert not policy.unembedding.requires_grad and policy.unembedding.dtype == torch.bfloat16
-    hidden = policy.head(2, policy.trunk(packed), packed)
+    hidden = policy.head(2, *policy.trunk(packed))
     assert hidden.dtype == torch.bfloat16
     hidden.float().sum().backward()
     with pytest.raises(ModelError, match="lm_head"):
@@ -256,4 +256,4 @@ def test_settings_that_contradict_each_other_are_refused(family: Path) -> None:
     with pytest.raises(ValueError, match="head 3"):
         policy = MTPPolicy.from_pretrained(family, 2)
         packed, _ = packed_and_padded()
-        policy.head(3, policy.trunk(packed), packed)
+        policy.head(3, *policy.trunk(packed))

@@ -268,3 +268,17 @@ def test_full_finetuning_with_tied_embeddings(scene: Scene, values: Values) -> N
     plain.weighted.backward()
     assert metrics["loss"] == pytest.approx(plain.weighted.item(), rel=1e-5)
     assert_same_gradients(gradients, take_gradients(policy), 3e-5)
+
+
+def test_full_finetuning_in_bfloat16_has_the_gradients_of_float32(scene: Scene, values: Values) -> None:
+    step = scene.plan(samples=2, samples_per_micro_batch=1).step(0)
+    batches = micro_batches(scene, step, values)
+    exact, mixed = (
+        run_step(
+            scene.policy_objective(MTPPolicy.from_pretrained(scene.model, 3, dtype=dtype)), step, batches
+        )[1]
+        for dtype in ("float32", "bfloat16")
+    )
+    for name, gradient in exact.items():
+        assert mixed[name].dtype == torch.float32
+        assert torch.cosine_similarity(mixed[name].flatten(), gradient.flatten(), dim=0) > 0.98, name

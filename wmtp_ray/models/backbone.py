@@ -120,15 +120,15 @@ class LayerRunner:
         self.compute_dtype = compute_dtype
         self.gradient_checkpointing = gradient_checkpointing
 
-    def geometry(self, batch: PackedBatch, windows: set[int | None]) -> Geometry:
-        """Masks and rotary embeddings of `batch` for layers with these attention windows."""
+    def geometry(self, batch: PackedBatch) -> Geometry:
+        """Rotary embeddings of `batch`, and masks for every attention window that the layers have."""
         segments_RT = batch.segment_ids
         like = torch.empty(0, dtype=self.compute_dtype, device=segments_RT.device)
         masks = {
             window: None
             if is_plain_causal(segments_RT, window)
             else attention_mask_from_segments(segments_RT, self.compute_dtype, window)
-            for window in windows
+            for window in {sliding_window(self.config, number) for number in range(len(self.layers))}
         }
         return Geometry(batch.position_ids, self.rotary(like, batch.position_ids), masks)
 
@@ -153,18 +153,17 @@ class LayerRunner:
                 return checkpoint(call, hidden_RTD, use_reentrant=False)  # type: ignore[return-value]
             return call(hidden_RTD)
 
-    def run_stack(self, batch: PackedBatch, num_layers: int) -> Tensor:
+    def run_stack(self, input_ids_RT: Tensor, num_layers: int, geometry: Geometry) -> Tensor:
         """Embedding, then the first `num_layers` layers: hidden states [R, T, D], not normed.
 
         Everything below the first trainable parameter runs without autograd: with adapters on the last n
         layers only the last n layers keep activations and take part in the backward pass.
         """
-        windows = [sliding_window(self.config, number) for number in range(num_layers)]
-        geometry = self.geometry(batch, set(windows))
         num_frozen = _num_frozen([self.embedding, *self.layers[:num_layers]])
         with torch.set_grad_enabled(torch.is_grad_enabled() and num_frozen == 0):
-            hidden_RTD = self.embedding(batch.input_ids).to(self.compute_dtype)
-        for number, window in enumerate(windows):
+            hidden_RTD = self.embedding(input_ids_RT).to(self.compute_dtype)
+        for number in range(num_layers):
+            window = sliding_window(self.config, number)
             with torch.set_grad_enabled(torch.is_grad_enabled() and num_frozen <= number + 1):
                 hidden_RTD = self.run_layer(self.layers[number], window, hidden_RTD, geometry)
         return hidden_RTD

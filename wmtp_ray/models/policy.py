@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from wmtp_ray.config.model import DTypeName, LoRAConfig, PolicyConfig
 from wmtp_ray.data.batch import PackedBatch
 from wmtp_ray.errors import ModelError
-from wmtp_ray.models.backbone import DTYPES, LayerRunner, load_backbone, sliding_window
+from wmtp_ray.models.backbone import DTYPES, Geometry, LayerRunner, load_backbone, sliding_window
 from wmtp_ray.models.export import save_plain_model
 from wmtp_ray.models.lora import (
     adapted_layers,
@@ -39,10 +39,11 @@ from wmtp_ray.models.tokenizer import copy_tokenizer
 class MTPPolicy(nn.Module):
     """K heads on one trunk. A step with sequential heads, each freeing its own activations:
 
-        trunk_RTD = policy.trunk(batch)
+        trunk_RTD, geometry = policy.trunk(batch)
         leaf_RTD = trunk_RTD.detach().requires_grad_(trunk_RTD.requires_grad)
+        unembedding_VD = policy.unembedding
         for k in range(1, policy.num_heads + 1):
-            loss(policy.head(k, leaf_RTD, batch), policy.unembedding, ...).backward()
+            loss(policy.head(k, leaf_RTD, geometry), unembedding_VD, ...).backward()
         if leaf_RTD.grad is not None:
             trunk_RTD.backward(leaf_RTD.grad)
 
@@ -149,29 +150,32 @@ class MTPPolicy(nn.Module):
             cache_dir=cache_dir,
         )
 
-    def trunk(self, batch: PackedBatch) -> Tensor:
-        """Hidden states [R, T, D] below the heads, in the compute dtype; finite garbage on padding."""
-        return self.runner.run_stack(batch, len(self.runner.layers) - 1)
+    def trunk(self, batch: PackedBatch) -> tuple[Tensor, Geometry]:
+        """Hidden states [R, T, D] below the heads, in the compute dtype, finite garbage on padding; and what the heads
+        read besides them."""
+        geometry = self.runner.geometry(batch)
+        return self.runner.run_stack(batch.input_ids, len(self.runner.layers) - 1, geometry), geometry
 
-    def head(self, k: int, hidden_RTD: Tensor, batch: PackedBatch) -> Tensor:
+    def head(self, k: int, hidden_RTD: Tensor, geometry: Geometry) -> Tensor:
         """Head k (from 1) on the trunk's output: normed [R, T, D]; its logits at t predict token t+k."""
         if not 1 <= k <= self.num_heads:
             raise ValueError(f"head {k}: this policy has heads 1 to {self.num_heads}")
         last = len(self.runner.layers) - 1
         layer = self.runner.layers[last] if k == 1 else self.extra_heads[k - 2]
         window = sliding_window(self.runner.config, last)
-        geometry = self.runner.geometry(batch, {window})
         return self.runner.normed(self.runner.run_layer(layer, window, hidden_RTD, geometry))
 
     @property
     def unembedding(self) -> Tensor:
-        """The shared unembedding [V, D], compute dtype; requires a gradient only under full finetuning."""
+        """The shared unembedding [V, D], compute dtype; requires a gradient only under full finetuning, and in bfloat16
+        is then a copy, made at each access."""
         return self.backbone.get_parameter("lm_head.weight").to(self.runner.compute_dtype)
 
     def forward(self, batch: PackedBatch) -> Tensor:
         """Logits [R, T, K, V] of all heads, materialised: for tests and small inputs, not for training."""
-        trunk_RTD = self.trunk(batch)
-        heads = [self.head(k, trunk_RTD, batch) @ self.unembedding.T for k in range(1, self.num_heads + 1)]
+        trunk_RTD, geometry = self.trunk(batch)
+        unembedding_DV = self.unembedding.T
+        heads = [self.head(k, trunk_RTD, geometry) @ unembedding_DV for k in range(1, self.num_heads + 1)]
         return torch.stack(heads, dim=2)
 
     def set_trunk_trainable(self, trainable: bool) -> None:

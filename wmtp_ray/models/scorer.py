@@ -71,7 +71,7 @@ def next_token_losses(policy: MTPPolicy, batch: PackedBatch, device: torch.devic
     """Cross-entropy of each sample's response tokens by head 1, each predicted from the token before; 0 for a first
     token that nothing precedes. `DataError` names a sample whose loss is not finite."""
     on_device = batch.to(device)
-    hidden_RTD = policy.head(1, policy.trunk(on_device), on_device)
+    hidden_RTD = policy.head(1, *policy.trunk(on_device))
     targets_RT = mtp_targets(on_device.labels, on_device.segment_ids, 1)
     at_position_RT = chunked_cross_entropy(hidden_RTD, policy.unembedding, targets_RT)
     losses_RT = torch.nn.functional.pad(at_position_RT[:, :-1], (1, 0)).float().cpu()

@@ -96,7 +96,8 @@ class ValueModel(nn.Module):
 
     def forward(self, batch: PackedBatch) -> Tensor:
         """Values [R, T], float32, after each token; those on padding mean nothing."""
-        hidden_RTD = self.runner.run_stack(batch, len(self.runner.layers))
+        geometry = self.runner.geometry(batch)
+        hidden_RTD = self.runner.run_stack(batch.input_ids, len(self.runner.layers), geometry)
         return self.head(self.runner.normed(hidden_RTD))
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from wmtp_ray.config.weighting import LossConfig, WeightingBase
-from wmtp_ray.data.batch import PackedBatch
 from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.plan import PlannedStep
 from wmtp_ray.errors import DataError
 from wmtp_ray.losses import ChunkedLoss, chunked_mtp_loss, head_normalizers
+from wmtp_ray.models.backbone import Geometry
 from wmtp_ray.models.policy import MTPPolicy
 from wmtp_ray.training.collective import Collective
 from wmtp_ray.training.head_weights import HeadWeights
@@ -90,15 +90,15 @@ class WeightedMTPObjective:
     def backward(self, micro_batch: MicroBatch) -> None:
         """Trunk once; each head forward and backward in turn, so that one head's activations live at a time; then the
         trunk's backward with the gradient that the heads left at its output."""
-        batch = micro_batch.batch.to(self._device)
         weights = self._weights[micro_batch.number]
-        hidden_RTD = self.model.trunk(batch)
+        hidden_RTD, geometry = self.model.trunk(micro_batch.batch.to(self._device))
+        unembedding_VD = self.model.unembedding
         leaf_RTD = hidden_RTD.detach().requires_grad_(hidden_RTD.requires_grad)
         divisor_K = self._divisors(weights)
         for k in self._heads:
             below_RTD = leaf_RTD.detach() if self._detach and k > 1 else leaf_RTD
             divisor = divisor_K[k - 1].item()
-            loss = self._head_loss(k, below_RTD, batch, weights, divisor)
+            loss = self._head_loss(k, below_RTD, geometry, unembedding_VD, weights, divisor)
             if loss.loss.requires_grad:
                 loss.loss.backward()
             self._losses_K2[k - 1] += _both_sums(loss, divisor)
@@ -125,10 +125,10 @@ class WeightedMTPObjective:
         for micro_batch in micro_batches:
             sums_23 += self._sums([micro_batch])
             weights = self._head_weights(micro_batch)
-            on_device = micro_batch.batch.to(self._device)
-            hidden_RTD = self.model.trunk(on_device)
+            hidden_RTD, geometry = self.model.trunk(micro_batch.batch.to(self._device))
+            unembedding_VD = self.model.unembedding
             for k in self._heads:
-                loss = self._head_loss(k, hidden_RTD, on_device, weights, 1.0)
+                loss = self._head_loss(k, hidden_RTD, geometry, unembedding_VD, weights, 1.0)
                 losses_K2[k - 1] += _both_sums(loss, 1.0)
             heads_2K += weights.sums()
             weights.report_to(report)
@@ -172,14 +172,14 @@ class WeightedMTPObjective:
     @torch.no_grad()
     def _policy_losses(self, micro_batch: MicroBatch, weights: HeadWeights) -> list[Tensor]:
         """The policy's losses [R, T] by head, in a forward of their own, without dropout."""
-        batch = micro_batch.batch.to(self._device)
         self._forward_tokens += micro_batch.planned.num_tokens
         self.model.eval()
-        hidden_RTD = self.model.trunk(batch)
+        hidden_RTD, geometry = self.model.trunk(micro_batch.batch.to(self._device))
+        unembedding_VD = self.model.unembedding
         losses = [
             chunked_mtp_loss(
-                self.model.head(k, hidden_RTD, batch),
-                self.model.unembedding,
+                self.model.head(k, hidden_RTD, geometry),
+                unembedding_VD,
                 weights.targets(k).to(self._device),
                 normalizer=1.0,
                 chunk_size=self._loss.chunk_size,
@@ -190,11 +190,17 @@ class WeightedMTPObjective:
         return losses
 
     def _head_loss(
-        self, k: int, below_RTD: Tensor, on_device: PackedBatch, weights: HeadWeights, divisor: float
+        self,
+        k: int,
+        below_RTD: Tensor,
+        geometry: Geometry,
+        unembedding_VD: Tensor,
+        weights: HeadWeights,
+        divisor: float,
     ) -> ChunkedLoss:
         return chunked_mtp_loss(
-            self.model.head(k, below_RTD, on_device),
-            self.model.unembedding,
+            self.model.head(k, below_RTD, geometry),
+            unembedding_VD,
             weights.targets(k).to(self._device),
             weights.of_head(k, self._device),
             normalizer=divisor,
