@@ -54,7 +54,7 @@ def test_a_pool_follows_the_demand(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     with connected({"CPU": 2}), closing(ScorePool("test", use)) as pool:
         board = ray.get_actor(pool.access.boards[0], namespace=NAMESPACE)
-        ahead = ScoreAhead(frozenset({"values"}), pool.access, tmp_path, tmp_path)
+        ahead = ScoreAhead(pool.access, tmp_path)
         own = load_engine(replace(use.engines()[0]), torch.device("cpu"), 1)
         deadline = time.monotonic() + 180
         for [scored] in ahead(steps()):

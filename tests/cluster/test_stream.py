@@ -17,6 +17,8 @@ from wmtp_ray.cluster.stream import ShareSource, shares_of
 from wmtp_ray.config.data import PlanConfig, SamplingConfig
 from wmtp_ray.data.loading import load_micro_batch
 from wmtp_ray.data.plan import COLUMNS, Plan, make_plan
+from wmtp_ray.data.prompt import eos_id
+from wmtp_ray.value_weighting.token_classes import token_cells
 
 
 def plan_of(sizes: list[int]) -> Plan:
@@ -89,18 +91,24 @@ def test_read_tasks_give_every_rank_its_share_of_every_step(
         found = {}
         for rank in range(world_size):
             shares = shares_of(plan, first, rank, world_size)
-            source = ShareSource(shares, store.path, lambda: byte_tokenizer, steps_per_read=2)
+            source = ShareSource(shares, store.path, lambda: byte_tokenizer, steps_per_read=2, cells=rank > 0)
             blocks = {n: list(task()) for n, task in reversed(list(enumerate(source.get_read_tasks(1))))}
             rows = [row for n in sorted(blocks) for block in blocks[n] for row in block.to_pylist()]
             assert [row["step"] for row in rows] == list(range(first, 7))
             for row in rows:
                 share = pickle.loads(row["share"])
-                assert [number % world_size for number, _, _ in share] == [rank] * len(share)
-                found |= {(row["step"], number): batch for number, _, batch in share}
+                assert [m.number % world_size for m in share] == [rank] * len(share)
+                assert all((m.token_cells_RT is not None) == (rank > 0) for m in share)
+                found |= {(row["step"], m.number): m for m in share}
         assert found.keys() == {place for place in wanted if place[0] >= first}
-        for place, batch in found.items():
+        for place, m in found.items():
+            batch = wanted[place]
             for tensor in ("input_ids", "position_ids", "segment_ids", "labels", "sample_ids"):
-                assert torch.equal(getattr(batch, tensor), getattr(wanted[place], tensor))
+                assert torch.equal(getattr(m.batch, tensor), getattr(batch, tensor))
+            if m.token_cells_RT is not None:
+                assert torch.equal(
+                    m.token_cells_RT, token_cells(byte_tokenizer, batch, eos_id(byte_tokenizer))
+                )
 
 
 @pytest.mark.parametrize("rank", [0, 1])

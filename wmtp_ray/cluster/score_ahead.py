@@ -20,14 +20,11 @@ from actors.critic import BatchScores
 from wmtp_ray.cluster.scoring import NAMESPACE, ScoreAccess
 from wmtp_ray.data.batch import PackedBatch
 from wmtp_ray.data.folds import row_folds
-from wmtp_ray.data.micro_batch import MicroBatch, Need
-from wmtp_ray.data.prompt import eos_id
+from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.segments import take_samples
 from wmtp_ray.data.store import SolutionStore
 from wmtp_ray.errors import InfraError
 from wmtp_ray.models.scorer import join_losses, join_values
-from wmtp_ray.models.tokenizer import load_tokenizer
-from wmtp_ray.value_weighting.token_classes import token_cells
 
 
 @dataclass(frozen=True)
@@ -48,27 +45,15 @@ class _Submitted:
 
 
 class ScoreAhead:
-    """Fetches what an objective `needs` of each micro-batch, at most `window` of them ahead of their use."""
+    """Fetches the scores of each micro-batch ahead of its use: always those of the next step, and of further ones while
+    fewer than `window` micro-batches are in scoring."""
 
-    def __init__(
-        self,
-        needs: frozenset[Need],
-        access: ScoreAccess | None,
-        store: Path,
-        tokenizer: Path,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
+    def __init__(self, access: ScoreAccess, store: Path, rank: int = 0, world_size: int = 1) -> None:
         self._access = access
-        self._tokenizer = load_tokenizer(tokenizer) if "token_cells" in needs else None
-        self._groups = (
-            [
-                _Group(names, board, rank, world_size)
-                for names, board in zip(access.groups, access.boards, strict=True)
-            ]
-            if access
-            else []
-        )
+        self._groups = [
+            _Group(names, board, rank, world_size)
+            for names, board in zip(access.groups, access.boards, strict=True)
+        ]
         self._folds_N = None
         if len(self._groups) > 1:
             self._folds_N = row_folds(SolutionStore.open(store, check="sizes").index, len(self._groups))
@@ -80,8 +65,7 @@ class ScoreAhead:
         """Samples scored since the start, and how many of them the cache had."""
 
     def __call__(self, steps: Iterator[list[MicroBatch]]) -> Iterator[list[MicroBatch]]:
-        """The same steps in the same order, every micro-batch with its scores. While one step trains, the next one at
-        least is in scoring, and further ones while fewer than `window` micro-batches are."""
+        """The same steps in the same order, every micro-batch with its scores."""
         ahead: deque[list[_Submitted]] = deque()
         self._fill(ahead, steps)
         while ahead:
@@ -97,8 +81,7 @@ class ScoreAhead:
         return sum(sum(group.pending.values()) for group in self._groups)
 
     def _fill(self, ahead: deque[list[_Submitted]], steps: Iterator[list[MicroBatch]]) -> None:
-        window = self._access.window if self._access else 1
-        while not ahead or sum(map(len, ahead)) < window:
+        while not ahead or sum(map(len, ahead)) < self._access.window:
             step = next(steps, None)
             if step is None:
                 return
@@ -122,13 +105,8 @@ class ScoreAhead:
 
     def _await(self, submitted: _Submitted) -> MicroBatch:
         micro_batch, batch = submitted.micro_batch, submitted.micro_batch.batch
-        if self._tokenizer is not None:
-            cells_RT = token_cells(self._tokenizer, batch, eos_id(self._tokenizer))
-            micro_batch = replace(micro_batch, token_cells_RT=cells_RT)
-        if not submitted.calls:
-            return micro_batch
         answers = [self._answer(call) for call in submitted.calls]
-        if self._access and self._access.scored == "reference_losses":
+        if self._access.scored == "reference_losses":
             return replace(micro_batch, reference_losses_RT=join_losses(answers[0], batch))
         if submitted.folds_S is not None:
             own: list[np.ndarray] = [np.empty(0)] * len(batch.sample_ids)

@@ -21,10 +21,12 @@ from ray.data.block import BlockMetadata
 from actors.answers import own_errors
 from wmtp_ray.config.run import ClusterConfig
 from wmtp_ray.data.loading import load_micro_batch
-from wmtp_ray.data.micro_batch import MicroBatch
+from wmtp_ray.data.micro_batch import MicroBatch, Need
 from wmtp_ray.data.plan import Plan, PlannedMicroBatch
+from wmtp_ray.data.prompt import eos_id
 from wmtp_ray.data.store import SolutionStore
 from wmtp_ray.models.tokenizer import load_tokenizer
+from wmtp_ray.value_weighting.token_classes import token_cells
 
 Share = tuple[int, list[tuple[int, PlannedMicroBatch]]]
 """A step and one rank's micro-batches of it, by number."""
@@ -48,13 +50,18 @@ def shares_of(plan: Plan, first_step: int, rank: int, world_size: int) -> list[S
 
 
 class ShareSource(Datasource):
-    """Reads one rank's shares, `steps_per_read` to a task."""
+    """Reads one rank's shares, `steps_per_read` to a task; with `cells`, also each token's class and place."""
 
     def __init__(
-        self, shares: list[Share], store: Path, tokenizer: GetTokenizer, steps_per_read: int
+        self,
+        shares: list[Share],
+        store: Path,
+        tokenizer: GetTokenizer,
+        steps_per_read: int,
+        cells: bool = False,
     ) -> None:
         self._groups = [shares[i : i + steps_per_read] for i in range(0, len(shares), steps_per_read)]
-        self._store, self._tokenizer = store, tokenizer
+        self._store, self._tokenizer, self._cells = store, tokenizer, cells
 
     @property
     def num_tasks(self) -> int:
@@ -72,9 +79,11 @@ class ShareSource(Datasource):
         return [self._task(group, per_task_row_limit) for group in self._groups]
 
     def _task(self, group: list[Share], row_limit: int | None) -> ReadTask:
-        store, tokenizer = self._store, self._tokenizer
+        store, tokenizer, cells = self._store, self._tokenizer, self._cells
         metadata = BlockMetadata(num_rows=len(group), size_bytes=None, input_files=None, exec_stats=None)
-        return ReadTask(lambda: [_read(group, store, tokenizer)], metadata, per_task_row_limit=row_limit)
+        return ReadTask(
+            lambda: [_read(group, store, tokenizer, cells)], metadata, per_task_row_limit=row_limit
+        )
 
 
 @lru_cache(maxsize=2)
@@ -92,31 +101,43 @@ def _opened(store: Path) -> SolutionStore:
     return SolutionStore.open(store, check="sizes")  # the driver checked the hashes
 
 
-def _read(group: list[Share], store_path: Path, get_tokenizer: GetTokenizer) -> pa.Table:
+def _read(group: list[Share], store_path: Path, get_tokenizer: GetTokenizer, cells: bool) -> pa.Table:
     store, tokenizer = _opened(store_path), get_tokenizer()
-    shares = [
-        [(number, planned, load_micro_batch(store, tokenizer, planned)) for number, planned in micro_batches]
-        for _, micro_batches in group
-    ]
+
+    def load(number: int, planned: PlannedMicroBatch) -> MicroBatch:
+        batch = load_micro_batch(store, tokenizer, planned)
+        cells_RT = token_cells(tokenizer, batch, eos_id(tokenizer)) if cells else None
+        return MicroBatch(number, planned, batch, token_cells_RT=cells_RT)
+
+    shares = [[load(number, planned) for number, planned in micro_batches] for _, micro_batches in group]
     return pa.table({"step": [step for step, _ in group], "share": [pickle.dumps(share) for share in shares]})
 
 
 class PlanStream:
-    """A worker's iterator over its micro-batches, step by step, in plan order."""
+    """A worker's iterator over its micro-batches, step by step, in plan order. `needs` are the objective's; of them it
+    brings `token_cells`, which take the tokenizer and nothing else."""
 
     def __init__(
-        self, store: Path, tokenizer: Path, rank: int, world_size: int, cluster: ClusterConfig
+        self,
+        store: Path,
+        tokenizer: Path,
+        rank: int,
+        world_size: int,
+        cluster: ClusterConfig,
+        needs: frozenset[Need] = frozenset(),
     ) -> None:
         self._store, self._tokenizer = store, partial(fetched, ray.put(load_tokenizer(tokenizer)))
         self._rank, self._world_size = rank, world_size
         self._cluster = cluster
+        self._cells = "token_cells" in needs
 
     def __call__(self, plan: Plan, first_step: int) -> Iterator[list[MicroBatch]]:
         """This rank's micro-batches of step `first_step`, of the next step, ... to the plan's end."""
         shares = shares_of(plan, first_step, self._rank, self._world_size)
         if not shares:
             return
-        source = ShareSource(shares, self._store, self._tokenizer, self._cluster.steps_per_read)
+        reads = self._cluster.steps_per_read
+        source = ShareSource(shares, self._store, self._tokenizer, reads, self._cells)
         rows = ray.data.read_datasource(
             source,
             num_cpus=self._cluster.read_cpus,
@@ -129,7 +150,7 @@ class PlanStream:
                     raise RuntimeError(
                         f"the stream gave step {row['step']} where the plan has step {expected}"
                     )
-                yield [MicroBatch(n, planned, batch) for n, planned, batch in pickle.loads(row["share"])]
+                yield pickle.loads(row["share"])
 
 
 def configure_streams() -> None:

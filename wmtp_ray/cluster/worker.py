@@ -64,7 +64,7 @@ class WorkerSpec:
 
 
 class StreamFeed:
-    """Plan order from Ray Data, values from the critic pool where the objective needs them. Implements `Feed`."""
+    """Plan order from Ray Data, scores from the pool of frozen models if the run has one. Implements `Feed`."""
 
     def __init__(self, stream: PlanStream, scores: ScoreAhead | None) -> None:
         self._stream, self._scores = stream, scores
@@ -120,10 +120,8 @@ def _train(spec: WorkerSpec, run: RunDirectory, collective: Collective) -> None:
     if sharded:
         shard_layers(objective.model, device.type)
     ranks = (collective.rank, collective.world_size)
-    stream = PlanStream(spec.store, spec.backbone, *ranks, spec.cluster)
-    scores = None
-    if objective.needs:
-        scores = ScoreAhead(objective.needs, spec.scores, spec.store, spec.backbone, *ranks)
+    stream = PlanStream(spec.store, spec.backbone, *ranks, spec.cluster, objective.needs)
+    scores = ScoreAhead(spec.scores, spec.store, *ranks) if spec.scores else None
     feed = StreamFeed(stream, scores)
     notice = _noticer(run)
     trainer = Trainer(
