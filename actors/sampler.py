@@ -94,10 +94,6 @@ class SamplerActor:
         self._adapters: dict[str, int] = {}
         self._measures = SamplerMeasures()
 
-    def ready(self) -> int:
-        """Returns once the engine is loaded: the length that prompt and answer may have together."""
-        return self._max_length
-
     def sample(
         self, requests: list[Request], decoding: Decoding, adapter: str | None = None
     ) -> Iterator[Completion]:

@@ -13,7 +13,6 @@ from tests.value_weighting.rows import Sample, pack, samples, unpack
 from wmtp_ray.errors import ConfigError, DataError
 from wmtp_ray.losses import (
     LambdaSchedule,
-    lambda_return_loss,
     lambda_return_losses,
     lambda_return_targets,
     spread_over_segments,
@@ -68,9 +67,15 @@ def test_worked_examples_of_the_documentation():
     values = torch.tensor([[0.2, 0.4, 0.6]])
     targets = lambda_return_targets(values, torch.tensor([1.0]), torch.ones(1, 3), lam=0.5)
     torch.testing.assert_close(targets, torch.tensor([[0.6, 0.8, 1.0]]))
-    pair = torch.tensor([[1.0, 3.0]]), torch.tensor([[1.0, 1.0]]), torch.ones(1, 2)
-    assert float(lambda_return_loss(*pair, kind="mse")) == 2.0
-    assert float(lambda_return_loss(*pair)) == 0.75
+    sample = (
+        torch.tensor([[1.0, 3.0]]),
+        torch.tensor([[1.0, 1.0]]),
+        torch.ones(1, 2),
+        torch.tensor([[0, 0]]),
+        1,
+    )
+    assert lambda_return_losses(*sample, kind="mse")[0].tolist() == [2.0]
+    assert lambda_return_losses(*sample)[0].tolist() == [0.75]
     schedule = LambdaSchedule("linear", 0.0, 1.0, warmup_steps=2, total_steps=6)
     assert [schedule.at(i) for i in range(6)] == pytest.approx([0, 0, 0, 1 / 3, 2 / 3, 1])
 
@@ -80,7 +85,7 @@ def test_worked_examples_of_the_documentation():
     kind=st.sampled_from(["huber", "mse"]),
     delta=st.floats(0.1, 3),
 )
-def test_losses_are_means_per_sequence_then_over_sequences(rows, kind, delta):
+def test_losses_are_means_per_sequence(rows, kind, delta):
     packed = pack(rows, fill=math.nan)
     flat = [sample for row in rows for sample in row]
     targets = torch.rand(packed.values.shape, dtype=torch.float64)
@@ -96,17 +101,6 @@ def test_losses_are_means_per_sequence_then_over_sequences(rows, kind, delta):
         wanted.append(each.mean() if each.size else 0.0)
     np.testing.assert_allclose(found.numpy(), wanted, atol=1e-9, rtol=1e-9)
     assert counts.tolist() == [int(s.mask.sum()) for s in flat]
-    alone = pack([[s] for s in flat])
-    alone_targets = torch.zeros_like(alone.values, dtype=torch.float64)
-    for b, goal in enumerate(unpack(targets, rows)):
-        alone_targets[b, : goal.size] = torch.from_numpy(goal)
-    kept = [w for w, s in zip(wanted, flat, strict=True) if s.mask.any()]
-    if kept:
-        mean = lambda_return_loss(alone.values.double(), alone_targets, alone.mask, kind, delta)
-        np.testing.assert_allclose(float(mean), np.mean(kept), rtol=1e-9)
-    else:
-        with pytest.raises(DataError, match="none of"):
-            lambda_return_loss(alone.values.double(), alone_targets, alone.mask, kind, delta)
 
 
 @pytest.mark.parametrize("kind", ["huber", "mse"])
@@ -114,12 +108,18 @@ def test_gradients_by_finite_differences(kind):
     values = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
     mask = torch.tensor([[0, 1, 1, 1], [1, 0, 1, 0], [0, 0, 0, 0]])
     targets = 2 * torch.randn(3, 4, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda v: lambda_return_loss(v, targets, mask, kind, 0.7), (values,))
+    segments = torch.tensor([[0, 0, 1, 1], [0, 0, 0, 0], [0, 0, 0, -1]])
+
+    def losses(values: torch.Tensor) -> torch.Tensor:
+        return lambda_return_losses(values, targets, mask, segments, 4, kind, 0.7)[0]
+
+    assert torch.autograd.gradcheck(losses, (values,))
 
 
 def test_gradient_ignores_nan_off_the_mask():
     values = torch.tensor([[math.nan, 0.5]], requires_grad=True)
-    lambda_return_loss(values, torch.tensor([[math.nan, 1.0]]), torch.tensor([[0, 1]])).backward()
+    targets, mask, segments = torch.tensor([[math.nan, 1.0]]), torch.tensor([[0, 1]]), torch.tensor([[0, 0]])
+    lambda_return_losses(values, targets, mask, segments, 1)[0].sum().backward()
     assert values.grad is not None and values.grad.tolist() == [[0.0, -0.5]]
 
 
@@ -134,22 +134,22 @@ def test_schedules_start_end_and_stay_between():
 
 
 def test_bad_input_is_named_and_refused():
-    values, mask = torch.zeros(1, 3), torch.ones(1, 3)
+    values, mask, segments = torch.zeros(1, 3), torch.ones(1, 3), torch.zeros(1, 3, dtype=torch.int64)
     bad = torch.tensor([[0.0, math.nan, 0.0]])
     with pytest.raises(DataError, match="value at row 0, position 1"):
         lambda_return_targets(bad, torch.tensor([1.0]), mask)
     with pytest.raises(DataError, match="reward at row 0, position 2"):
         lambda_return_targets(values, torch.tensor([math.nan]), mask)
     with pytest.raises(DataError, match="value at row 0, position 1"):
-        lambda_return_loss(bad, values, mask)
+        lambda_return_losses(bad, values, mask, segments, 1)
     with pytest.raises(DataError, match="target at row 0, position 1"):
-        lambda_return_loss(values, bad, mask)
+        lambda_return_losses(values, bad, mask, segments, 1)
     for wrong in ({"gamma": 0.0}, {"lam": 2.0}):
         with pytest.raises(ConfigError):
             lambda_return_targets(values, torch.tensor([1.0]), mask, **wrong)
     for wrong in ({"kind": "l1"}, {"delta": 0.0}):
         with pytest.raises(ConfigError):
-            lambda_return_loss(values, values, mask, **wrong)
+            lambda_return_losses(values, values, mask, segments, 1, **wrong)
     for wrong in ({"kind": "step"}, {"start": 1.5}, {"warmup_steps": -1}, {"total_steps": 0}):
         with pytest.raises(ConfigError):
             LambdaSchedule(**wrong)

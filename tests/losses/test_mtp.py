@@ -24,7 +24,6 @@ from wmtp_ray.losses import (
     compute_mtp_ce_loss_unweighted,
     head_normalizers,
     mtp_targets,
-    per_head,
 )
 
 ALIGNMENTS = st.sampled_from(["target", "state"])
@@ -55,9 +54,6 @@ def test_worked_examples_of_the_documentation():
         align_weights(weights, 2, "target", None, one), torch.tensor([[0.5, 0.7, 0, 0]])
     )
     torch.testing.assert_close(align_weights(weights, 2, "state", None, one), torch.tensor([[0, 0.5, 0, 0]]))
-    values, valid = per_head(torch.tensor([[0.0, 1.0, 2.0]]), 2, torch.tensor([[-100, 5, 6]]), None)
-    assert values[0].T.tolist() == [[1, 2, 0], [2, 0, 0]]
-    assert valid[0].T.tolist() == [[True, True, False], [True, False, False]]
 
 
 def test_weights_per_position_and_head_are_taken_where_they_stand():

@@ -9,17 +9,19 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from tests.training.policy_steps import ALONE, assert_same_gradients, run_step, take_gradients
-from tests.training.scenes import Scene, micro_batches
+from tests.training.scenes import CPU, Scene, micro_batches
 from wmtp_ray.config.weighting import LossConfig, Rho1Weighting
 from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.plan import PlannedStep
 from wmtp_ray.data.prompt import eos_id
-from wmtp_ray.losses import compute_mtp_ce_loss, mtp_targets, per_head
+from wmtp_ray.losses import compute_mtp_ce_loss, mtp_targets
 from wmtp_ray.models.policy import MTPPolicy
-from wmtp_ray.models.scorer import join_losses
+from wmtp_ray.models.scorer import join_losses, next_token_losses
 from wmtp_ray.value_weighting import rho1_weights
+from wmtp_ray.value_weighting.methods.rho1 import Rho1
 from wmtp_ray.value_weighting.rho1 import kept_targets
 
 HEADS = 3
@@ -46,6 +48,23 @@ def with_reference(batches: list[MicroBatch]) -> list[MicroBatch]:
     ]
 
 
+def test_the_reference_of_a_head_predicts_the_same_token(scene: Scene) -> None:
+    """Head k's reference for y_{t+k} is the reference model's loss from position t+k−1."""
+    [m, _] = micro_batches(scene, scene.plan().step(0))
+    reference = scene.policy(1)
+    losses_RT = join_losses(next_token_losses(reference, m.batch, CPU), m.batch)
+    with torch.no_grad():
+        logits_RTV = reference(m.batch)[:, :, 0]
+    for k in range(1, HEADS + 1):
+        targets_RT = mtp_targets(m.batch.labels, m.batch.segment_ids, k)
+        rows, positions = (targets_RT != -100).nonzero(as_tuple=True)
+        found = Rho1._reference(k, replace(m, reference_losses_RT=losses_RT))[rows, positions]
+        expected = cross_entropy(
+            logits_RTV[rows, positions + k - 1], targets_RT[rows, positions], reduction="none"
+        )
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
 def step_of(scene: Scene, count: int, size: int) -> tuple[PlannedStep, list[MicroBatch]]:
     step = scene.plan(micro_batches_per_step=count, samples_per_micro_batch=size).step(0)
     return step, with_reference(micro_batches(scene, step))
@@ -59,7 +78,7 @@ def plain_weights(policy: MTPPolicy, m: MicroBatch, config: Rho1Weighting, eos: 
     labels = [mtp_targets(batch.labels, batch.segment_ids, k) for k in range(1, HEADS + 1)]
     policy_ce = torch.stack(
         [
-            torch.nn.functional.cross_entropy(
+            cross_entropy(
                 logits[:, :, k].flatten(0, 1), y.flatten(), ignore_index=-100, reduction="none"
             ).view(y.shape)
             for k, y in enumerate(labels)
@@ -67,8 +86,9 @@ def plain_weights(policy: MTPPolicy, m: MicroBatch, config: Rho1Weighting, eos: 
         dim=-1,
     )
     assert m.reference_losses_RT is not None
-    reference_ce, valid = per_head(m.reference_losses_RT, HEADS, batch.labels, batch.segment_ids)
-    is_eos = torch.stack(labels, dim=-1) == eos
+    reference_ce = torch.stack([m.reference_losses_RT.roll(-k, dims=1) for k in range(1, HEADS + 1)], dim=-1)
+    targets_RTK = torch.stack(labels, dim=-1)
+    valid, is_eos = targets_RTK != -100, targets_RTK == eos
     if config.eos_weight == "one":
         valid = valid & ~is_eos
     weights = rho1_weights(policy_ce, reference_ce.double(), valid, config.k_percent, config.mode)
@@ -103,13 +123,7 @@ def test_a_step_is_the_plain_definition(scene: Scene, settings: dict[str, Any]) 
     loss.backward()
     assert metrics["loss"] == pytest.approx(loss.item(), rel=1e-5)
     assert_same_gradients(gradients, take_gradients(policy), 3e-5)
-    every = torch.cat(
-        [
-            w[per_head(m.batch.labels, HEADS, m.batch.labels, m.batch.segment_ids)[1]]
-            for w, m in zip(weights, batches, strict=True)
-        ]
-    )
-    assert metrics["weight_mean"] == pytest.approx(every.mean().item())
+    assert metrics["weight_mean"] == pytest.approx((sums_K.sum() / count_K.sum()).item())
 
 
 def test_dropout_has_no_part_in_what_a_step_selects(scene: Scene) -> None:

@@ -6,7 +6,6 @@ from wmtp_ray.losses.chunked import ChunkedLoss, chunked_cross_entropy, chunked_
 from wmtp_ray.losses.lambda_return import (
     LambdaSchedule,
     RegressionLoss,
-    lambda_return_loss,
     lambda_return_losses,
     lambda_return_targets,
 )
@@ -19,7 +18,6 @@ from wmtp_ray.losses.mtp import (
     compute_mtp_ce_loss_unweighted,
     head_normalizers,
     mtp_targets,
-    per_head,
 )
 from wmtp_ray.losses.ranking import RankingStatistics, pairwise_ranking_loss, ranking_loss_from_means
 from wmtp_ray.losses.segments import SegmentMeans, segment_index, segment_means, spread_over_segments
@@ -39,12 +37,10 @@ __all__ = [
     "compute_mtp_ce_loss",
     "compute_mtp_ce_loss_unweighted",
     "head_normalizers",
-    "lambda_return_loss",
     "lambda_return_losses",
     "lambda_return_targets",
     "mtp_targets",
     "pairwise_ranking_loss",
-    "per_head",
     "ranking_loss_from_means",
     "segment_index",
     "segment_means",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import huber_loss, mse_loss, pad
 
-from wmtp_ray.errors import ConfigError, DataError
+from wmtp_ray.errors import ConfigError
 from wmtp_ray.losses.segments import segment_means
 from wmtp_ray.value_weighting.advantage import as_rows, terminal_rewards
 from wmtp_ray.value_weighting.checks import require_finite, require_same_shape
@@ -62,41 +62,6 @@ def lambda_return_targets(
     return torch.where(mask_BT, solve_backward(terms_BT, gamma * lam, spans), 0.0).float()
 
 
-def lambda_return_loss(
-    values: Tensor,
-    targets: Tensor,
-    loss_mask: Tensor,
-    kind: RegressionLoss = "huber",
-    delta: float = 1.0,
-) -> Tensor:
-    """Huber or squared error to the λ-return, mean per sequence, then over sequences.
-
-    The critic's loss of a pair batch is (lambda_return_loss of the correct + of the incorrect side) / 2.
-
-    Args:
-        values: V, [B, T] or [B, T, 1], with gradient.
-        targets: [B, T] from `lambda_return_targets`.
-        loss_mask: [B, T]; rows without response tokens leave the mean.
-        kind: "huber" (with `delta` > 0) or "mse".
-
-    Returns:
-        Scalar float32 (float64 for float64 values).
-
-    Raises:
-        DataError: a value or target on the mask is not finite; no row has response tokens. ConfigError: kind
-            or delta.
-
-    Example: values [1 3], targets [1 1], mse → (0 + 4)/2 = 2; huber (δ=1) → (0 + (2 − ½))/2 = .75.
-    """
-    rows = torch.zeros(loss_mask.shape, dtype=torch.int64, device=loss_mask.device)
-    loss_B, count_B = lambda_return_losses(values, targets, loss_mask, rows, loss_mask.shape[0], kind, delta)
-    if not bool((count_B > 0).any()):
-        raise DataError(
-            f"none of {loss_mask.shape[0]} sequences has response tokens; check truncation and masks"
-        )
-    return loss_B.sum() / (count_B > 0).sum()
-
-
 def lambda_return_losses(
     values: Tensor,
     targets: Tensor,
@@ -106,12 +71,25 @@ def lambda_return_losses(
     kind: RegressionLoss = "huber",
     delta: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """Mean error of every packed sample [S] and its number of response tokens [S], in the order of
-    `PackedBatch.sample_ids`.
+    """Huber or squared error to the λ-return, mean per sample.
 
     The step's loss is the mean over the correct samples' losses plus the mean over the incorrect ones', over
-    2; a sample without response tokens has loss 0 and leaves its mean. Args and errors as in
-    `lambda_return_loss` and `segment_means`.
+    2; a sample without response tokens has loss 0 and leaves its mean.
+
+    Args:
+        values: V, [B, T] or [B, T, 1], with gradient.
+        targets: [B, T] from `lambda_return_targets`.
+        loss_mask, segment_ids, num_segments: as in `segment_means`.
+        kind: "huber" (with `delta` > 0) or "mse".
+
+    Returns:
+        Losses [S], float32 (float64 for float64 values), and numbers of response tokens [S] int64, in the order
+        of `PackedBatch.sample_ids`.
+
+    Raises:
+        DataError: a value or target on the mask is not finite; shapes disagree. ConfigError: kind or delta.
+
+    Example: values [1 3], targets [1 1], mse → (0 + 4)/2 = 2; huber (δ=1) → (0 + (2 − ½))/2 = .75.
     """
     if kind not in get_args(RegressionLoss):
         raise ConfigError(f"kind is {kind!r}; choose huber or mse")

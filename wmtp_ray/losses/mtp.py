@@ -104,29 +104,6 @@ def align_weights(
     return torch.where(valid_BT, aligned_BT, 0.0)
 
 
-def per_head(
-    token_values_BT: Tensor, num_heads: int, labels: Tensor, segment_ids: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """What belongs to a predicted token, spread over the heads that predict it; and where there is a target.
-
-    Rho-1's reference loss of token s is one number, computed by the reference model from position s−1. Head k
-    predicts s from t = s−k, so the reference for head k at t sits at position t+k−1 of the reference model.
-
-    Args:
-        token_values_BT: [B, T], indexed by the predicted token s (not by the position that predicts it).
-
-    Returns:
-        values [B, T, K] (0 without target) and valid [B, T, K] bool, as `rho1_weights` takes them.
-
-    Example, K=2, labels [. a b]: token values [0 1 2] → head 1 [1 2 0], head 2 [2 0 0].
-    """
-    valid_BTK = torch.stack(
-        [mtp_targets(labels, segment_ids, k) != IGNORE for k in range(1, num_heads + 1)], dim=-1
-    )
-    values_BTK = torch.stack([shift_left(token_values_BT, k, 0.0) for k in range(1, num_heads + 1)], dim=-1)
-    return torch.where(valid_BTK, values_BTK, 0.0), valid_BTK
-
-
 def head_normalizers(target_counts_K: Tensor, coefficients: Sequence[float] | None = None) -> Tensor:
     """D_k such that Σ_k (1/D_k) Σ_t w·CE is the step's loss L = Σ_k c_k·(1/N_k)·Σ_t w·CE / Σ_k c_k.
 

@@ -37,8 +37,7 @@ def rho1_weights(
 
     Args:
         policy_ce: [B, T, K] cross-entropy of head k at position t for its target y_{t+k}.
-        reference_ce: [B, T, K] the reference model's for the same target (it predicts y_{t+k} from t+k−1:
-            `wmtp_ray.losses.per_head` turns per-token losses into this shape).
+        reference_ce: [B, T, K] the reference model's for the same target (it predicts y_{t+k} from t+k−1).
         valid: [B, T, K] bool, where head k has a target.
         k_percent: share to keep, in (0, 1]; read as the decimal it is written as, so 0.1 of 30 is 3 and not
             ⌈3.0000000000000004⌉.
