@@ -24,8 +24,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.figure import Figure
 from benchmarks.gae import fastest
+from wmtp_ray.data.batch import IGNORED_LABEL
 from wmtp_ray.losses import (
-    IGNORE,
     align_weights,
     chunked_mtp_loss,
     compute_mtp_ce_loss,
@@ -43,14 +43,16 @@ class Batch:
     def __init__(self, unembedding_trains: bool = False) -> None:
         generator = torch.Generator().manual_seed(0)
         self.labels = torch.randint(0, V, (B, T), generator=generator)
-        self.labels[:, : T // 2] = IGNORE
+        self.labels[:, : T // 2] = IGNORED_LABEL
         self.weights = torch.rand(B, T, generator=generator) + 0.1
         self.hidden = [torch.randn(B, T, D, generator=generator).requires_grad_() for _ in range(K)]
         self.unembedding = (
             torch.randn(V, D, generator=generator).mul_(D**-0.5).requires_grad_(unembedding_trains)
         )
         self.targets = [mtp_targets(self.labels, None, k) for k in range(1, K + 1)]
-        self.normalizers = head_normalizers(torch.stack([(t != IGNORE).sum() for t in self.targets])).tolist()
+        self.normalizers = head_normalizers(
+            torch.stack([(t != IGNORED_LABEL).sum() for t in self.targets])
+        ).tolist()
         self.zero_grad()
 
     def zero_grad(self) -> None:
@@ -91,7 +93,9 @@ def per_head(batch: Batch) -> float:
     total = 0.0
     for k in range(1, K + 1):
         logits = (batch.hidden[k - 1] @ batch.unembedding.t()).flatten(0, 1)
-        ce = cross_entropy(logits, batch.targets[k - 1].flatten(), ignore_index=IGNORE, reduction="none")
+        ce = cross_entropy(
+            logits, batch.targets[k - 1].flatten(), ignore_index=IGNORED_LABEL, reduction="none"
+        )
         loss = (ce * batch.head_weights(k).flatten()).sum() / batch.normalizers[k - 1]
         del logits
         loss.backward()
@@ -181,7 +185,7 @@ def _errors() -> Iterator[Figure]:
         found = [loss.detach(), *torch.autograd.grad(loss, [batch.hidden[0], batch.unembedding])]
         return max(float((f - w).abs().max() / w.abs().max()) for f, w in zip(found, wanted, strict=True))
 
-    count = int((batch.targets[0] != IGNORE).sum())
+    count = int((batch.targets[0] != IGNORED_LABEL).sum())
     logits = (batch.hidden[0] @ batch.unembedding.t()).unsqueeze(2)
     naive_error = error_of(compute_mtp_ce_loss(logits, batch.labels, None, batch.weights).weighted)
     del logits

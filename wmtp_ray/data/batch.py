@@ -16,6 +16,7 @@ from torch.nn.functional import pad
 from wmtp_ray.data.prompt import TokenizedSample
 
 IGNORED_LABEL = -100
+"""Label of a token that is no target."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from wmtp_ray.losses.lambda_return import (
     lambda_return_targets,
 )
 from wmtp_ray.losses.mtp import (
-    IGNORE,
     MTPLoss,
     WeightAlignment,
     align_weights,
@@ -23,7 +22,6 @@ from wmtp_ray.losses.ranking import RankingStatistics, pairwise_ranking_loss, ra
 from wmtp_ray.losses.segments import SegmentMeans, segment_index, segment_means, spread_over_segments
 
 __all__ = [
-    "IGNORE",
     "ChunkedLoss",
     "LambdaSchedule",
     "MTPLoss",

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from wmtp_ray.data.batch import IGNORED_LABEL
 from wmtp_ray.errors import ConfigError, DataError, ModelError
-from wmtp_ray.losses.mtp import IGNORE
 from wmtp_ray.losses.unembedding import accumulation_dtype, add_outer_product, project, project_back
 from wmtp_ray.value_weighting.checks import require_finite, require_same_shape
 
@@ -80,7 +80,7 @@ def chunked_mtp_loss(
     one after another.
     """
     _check(hidden, unembedding_weight, targets, normalizer, chunk_size)
-    valid_BT = targets != IGNORE
+    valid_BT = targets != IGNORED_LABEL
     wants = (
         (hidden.requires_grad, unembedding_weight.requires_grad)
         if torch.is_grad_enabled()
@@ -249,7 +249,7 @@ def _check(
         raise ConfigError(f"chunk_size is {chunk_size}; it must be at least 1")
     if not float(normalizer) > 0:
         raise ConfigError(f"normalizer is {float(normalizer)}; it must be positive, see head_normalizers")
-    outside = (targets != IGNORE) & ((targets < 0) | (targets >= weight_VD.shape[0]))
+    outside = (targets != IGNORED_LABEL) & ((targets < 0) | (targets >= weight_VD.shape[0]))
     if bool(outside.any()):
         row, position = outside.nonzero()[0].tolist()
         raise DataError(

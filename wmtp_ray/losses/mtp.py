@@ -14,12 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from wmtp_ray.data.batch import shift_left
+from wmtp_ray.data.batch import IGNORED_LABEL, shift_left
 from wmtp_ray.errors import ConfigError, DataError
 from wmtp_ray.value_weighting.checks import require_finite, require_same_shape
-
-IGNORE = -100
-"""Label of a token that is no target."""
 
 WeightAlignment = Literal["target", "state"]
 
@@ -55,12 +52,14 @@ def mtp_targets(
         raise ConfigError(f"weight_alignment is {weight_alignment!r}; choose target or state")
     if segment_ids is not None:
         require_same_shape(segment_ids=segment_ids, labels=labels)
-    targets_BT = shift_left(labels, k, IGNORE)
+    targets_BT = shift_left(labels, k, IGNORED_LABEL)
     if segment_ids is not None:
         # Padding carries segment −1 and no labels, so equality alone suffices; −2 never occurs.
-        targets_BT = targets_BT.masked_fill(shift_left(segment_ids, k, -2) != segment_ids, IGNORE)
+        targets_BT = targets_BT.masked_fill(shift_left(segment_ids, k, -2) != segment_ids, IGNORED_LABEL)
     if weight_alignment == "state" and k > 1:
-        targets_BT = targets_BT.masked_fill(shift_left(labels, 1, IGNORE) == IGNORE, IGNORE)
+        targets_BT = targets_BT.masked_fill(
+            shift_left(labels, 1, IGNORED_LABEL) == IGNORED_LABEL, IGNORED_LABEL
+        )
     return targets_BT
 
 
@@ -88,7 +87,7 @@ def align_weights(
     Example, k=2, one sample with labels [. . a b], w = [0 0 w_a w_b]: target [w_a w_b 0 0]; state [0 w_a 0
     0].
     """
-    valid_BT = mtp_targets(labels, segment_ids, k, weight_alignment) != IGNORE
+    valid_BT = mtp_targets(labels, segment_ids, k, weight_alignment) != IGNORED_LABEL
     if weights is None:
         return valid_BT.float()
     if weights.dim() == 3 and weights.shape[:2] == labels.shape and k <= weights.shape[2]:
@@ -187,16 +186,16 @@ def compute_mtp_ce_loss(
             "give [B, T, K, V] and [B, T]"
         )
     if attention_mask is not None:
-        labels = labels.masked_fill(attention_mask == 0, IGNORE)
+        labels = labels.masked_fill(attention_mask == 0, IGNORED_LABEL)
     weighted, unweighted, counts = [], [], []
     for k in range(1, logits.shape[2] + 1):
         targets_BT = mtp_targets(labels, segment_ids, k, weight_alignment)
         head_logits = logits[:, :, k - 1].flatten(0, 1)
         head_logits = head_logits if head_logits.dtype == torch.float64 else head_logits.float()
-        ce_BT = cross_entropy(head_logits, targets_BT.flatten(), ignore_index=IGNORE, reduction="none").view(
-            labels.shape
-        )
-        valid_BT = targets_BT != IGNORE
+        ce_BT = cross_entropy(
+            head_logits, targets_BT.flatten(), ignore_index=IGNORED_LABEL, reduction="none"
+        ).view(labels.shape)
+        valid_BT = targets_BT != IGNORED_LABEL
         require_finite(ce_BT.detach(), valid_BT, f"cross-entropy of head {k}", segment_ids)
         count = valid_BT.sum()
         unweighted.append(ce_BT.sum() / count.clamp_min(1))
