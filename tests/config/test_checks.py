@@ -84,6 +84,10 @@ CURRICULUM = {
             "min_weight = 4.0 is more than max_weight = 3.0",
         ),
         (
+            {"weighting": {"method": "critic", "credit": "level", "first_token": "zero"}},
+            "credit = level and first_token = zero: a level is not counted from the token before",
+        ),
+        (
             {"loss": {"head_coefficients": [1, 1, 1]}},
             "loss.head_coefficients has 3 numbers, model.num_heads is 2",
         ),

@@ -140,6 +140,7 @@ def test_fingerprints_follow_weights_and_layers(saved: tuple[Path, ValueModel], 
     assert same.fingerprint == model.fingerprint != other.fingerprint
     heads = [trained(tiny, train="head", num_layers=n).fingerprint for n in (None, 1, 2)]
     assert len(set(heads)) == 3
+    assert trained(tiny, train="head", lora=None).fingerprint == heads[0]  # adapters that there are none of
 
 
 @pytest.mark.parametrize(

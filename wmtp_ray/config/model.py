@@ -57,7 +57,7 @@ class BackboneConfig(Section):
     dtype: DTypeName = "float32"
     """`float32`, `bfloat16`, or `auto`: what the machine on which the job starts is faster in."""
     lora: LoRAConfig | None = LoRAConfig()
-    """null = full finetuning."""
+    """Of a policy, null = full finetuning; of a critic, what `train: lora` trains, and otherwise not read."""
     gradient_checkpointing: bool = False
 
 
@@ -83,6 +83,7 @@ class ValueModelConfig(BackboneConfig):
     initial_bias: float = 0.0
     head_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     train: Literal["lora", "head", "all"] = "lora"
+    """Besides the value head: adapters, nothing, or the whole backbone."""
 
     @model_validator(mode="after")
     def _adapters_are_described(self) -> Self:

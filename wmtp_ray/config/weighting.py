@@ -47,8 +47,10 @@ class CriticWeighting(WeightingBase):
     rewards: bool = False
     """Whether the label of a program ends its advantages (the last token's is label - V). Only for λ-return critics."""
     first_token: Literal["prompt_value", "initial_value", "zero"] | None = None
-    """null = `zero` for a ranking critic, which never trains values of prompts, `prompt_value` for a λ-return one."""
+    """null = `zero` for a ranking critic, which never trains values of prompts, `prompt_value` for a λ-return one. Not
+    with `credit: level`, where no token is compared with the one before it."""
     initial_value: float = 0.5
+    """What V was before the first token of a program, where `first_token` asks for it or no prompt precedes."""
     beta: PositiveFloat = 1.0
     min_weight: NonNegativeFloat = 0.1
     max_weight: PositiveFloat = 3.0
@@ -64,6 +66,11 @@ class CriticWeighting(WeightingBase):
         if self.credit == "level" and self.rewards:
             raise ValueError(
                 "credit = level and rewards = true: a level has no end to reward; set one of them back"
+            )
+        if self.credit == "level" and self.first_token is not None:
+            raise ValueError(
+                f"credit = level and first_token = {self.first_token}: a level is not counted from the token before; "
+                "set first_token = null"
             )
         return self
 

@@ -134,6 +134,8 @@ class ValueModel(nn.Module):
 
     def _fingerprint(self, backbone_fingerprint: str) -> str:
         settings = self.config.model_dump(mode="json", include={"head", "train", "lora"})
+        if self.config.train != "lora":
+            settings["lora"] = None
         if self.config.num_layers is not None:
             settings["num_layers"] = self.config.num_layers
         parts = [backbone_fingerprint, state_fingerprint(self.trainable_state_dict()), settings]
