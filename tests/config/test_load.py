@@ -188,6 +188,11 @@ def test_every_mistake_is_listed(recipe: Path) -> None:
     assert str(raised.value).startswith(str(recipe))
 
 
+def test_adapters_need_a_place(recipe: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model\.lora\.target_modules = \[\]"):
+        load_config(PolicyJobConfig, recipe, ["model.lora={target_modules: []}"])
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -44,7 +44,7 @@ class LoRAConfig(Section):
     rank: PositiveInt = 16
     alpha: Annotated[float, Field(gt=0)] = 32.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    target_modules: tuple[str, ...] = ALL_PROJECTIONS
+    target_modules: Annotated[tuple[str, ...], Field(min_length=1)] = ALL_PROJECTIONS
     last_layers: PositiveInt | None = None
     """Adapters on the last n decoder layers only (of a policy: its MTP heads always have them); null = on all."""
 
