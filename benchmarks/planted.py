@@ -9,8 +9,8 @@ Were there no difference here, none elsewhere would mean anything.
 
 What it showed: a ranking critic learns mean values, so its V rises at a right partner and falls back behind it.
 One-step errors (λ = 0) find the partner; at λ = 0.95 rise and fall cancel in part. A λ-return critic's V stays where
-the partner put it, and λ = 0.95 works. Weights rotated within each program keep half of that: they still prefer the
-correct ones.
+the partner put it, and λ = 0.95 works. Weights rotated within each program keep most of what that critic gains, and go
+half of the way from uniform to the truth: they still prefer the correct ones.
 """
 
 from __future__ import annotations

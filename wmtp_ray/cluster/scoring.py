@@ -1,7 +1,7 @@
 """The pool of frozen models: owned by the driver, called ahead of training by every worker's loader.
 
     worker's stream  ─ micro-batch ─►  least busy critic actor  ─►  cache? else forward  ─►  scores
-                     ◄─ awaited in plan order, at most `window` micro-batches ahead ─┘
+                     ◄─ awaited in plan order, one step ahead at least ─┘
 
 The pool lives as long as the driver: a restarted worker finds the same actors by name, and a critic that dies is
 restarted by Ray, which repeats its unfinished calls. With cross-fitted critics there is one group of actors per fold.

@@ -166,7 +166,7 @@ class EngineConfig(Section):
     """Memory for keys and values of one engine on CPU."""
     gpu_memory_share: Annotated[float, Field(gt=0, le=1)] = 0.9
     max_restarts: NonNegativeInt = 3
-    """How often dead engines of one model are replaced before the job fails."""
+    """How often a dead engine is replaced before the job fails."""
 
 
 class JudgeConfig(Section):

@@ -155,7 +155,8 @@ class ScorePoolConfig(Section):
     """Custom resources of the cluster."""
     threads_per_actor: PositiveInt = 1
     window: PositiveInt = 4
-    """Micro-batches that one worker may have in scoring ahead of training."""
+    """A worker asks for the scores of the next step ahead of training, and for further steps' while fewer than so many
+    micro-batches are in scoring."""
     max_task_retries: PositiveInt = 5
     """How often a call is repeated after its actor died."""
     cache: Name = "scores"
