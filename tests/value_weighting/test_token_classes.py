@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import token
 from functools import cache
+from itertools import accumulate
+from token import NAME, OP
+from tokenize import TokenInfo
 
 import pytest
 from hypothesis import example, given
@@ -13,7 +17,10 @@ from tests.data.conftest import byte_tokenizer
 from tests.tiny import smollm2_directory
 from wmtp_ray.models.tokenizer import load_tokenizer
 from wmtp_ray.value_weighting.token_classes import (
+    FSTRING_END,
+    FSTRING_START,
     TOKEN_CLASSES,
+    classed,
     python_classes,
     response_classes,
     response_deciles,
@@ -23,6 +30,7 @@ from wmtp_ray.value_weighting.token_classes import (
 __all__ = ["byte_tokenizer"]
 
 PROGRAM = "def f(x):\n    # twice\n    return 'é' * 2 + x\n"
+FSTRING_MIDDLE = getattr(token, "FSTRING_MIDDLE", token.ERRORTOKEN)
 SHORT = dict(zip("-wknidc+e", TOKEN_CLASSES, strict=True))
 LETTER = {name: letter for letter, name in SHORT.items()}
 
@@ -35,6 +43,23 @@ def test_each_character_has_its_class() -> None:
     assert letters(python_classes("if x1 == 12:")) == "kkwnnw++wii+"
     assert letters(python_classes("y = 'a b'  # c\n")) == "nw+wdddddwwcccw"
     assert letters(python_classes("x = (1,\n 2)\n")) == "nw+w+i+wwi+w"
+
+
+def test_an_f_string_is_a_string_however_python_cuts_it() -> None:
+    """`print(f"a{f'{x}'}")`, as Python up to 3.11 and from 3.12 on tokenises it."""
+    assert letters(python_classes("""print(f"a{f'{x}'}")""")) == "nnnnn+dddddddddddd+"
+    parts = [
+        *((NAME, "print"), (OP, "("), (FSTRING_START, 'f"'), (FSTRING_MIDDLE, "a"), (OP, "{")),
+        *((FSTRING_START, "f'"), (OP, "{"), (NAME, "x"), (OP, "}"), (FSTRING_END, "'")),
+        *((OP, "}"), (FSTRING_END, '"'), (OP, ")")),
+    ]
+    ends = list(accumulate(len(text) for _, text in parts))
+    tokens = [
+        TokenInfo(kind, text, (1, end - len(text)), (1, end), "")
+        for (kind, text), end in zip(parts, ends, strict=True)
+    ]
+    found = [(name, start, end) for name, (_, start), (_, end) in classed(tokens)]
+    assert found == [("name", 0, 5), ("operator", 5, 6), ("string", 6, 18), ("operator", 18, 19)]
 
 
 def test_what_is_no_python_is_other_from_there_on() -> None:

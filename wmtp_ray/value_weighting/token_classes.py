@@ -8,6 +8,7 @@ import io
 import keyword
 import token
 import tokenize
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,6 +35,10 @@ TOKEN_CLASSES = (
 """`other`: what Python cannot tokenise, such as the rest of a program that truncation cut inside a string."""
 DECILES = 10
 NUM_CELLS = len(TOKEN_CLASSES) * DECILES
+
+FSTRING_START = getattr(token, "FSTRING_START", -1)
+FSTRING_END = getattr(token, "FSTRING_END", -2)
+"""Between the two Python tokenises an f-string from 3.12 on; before, it makes one string of it, and neither occurs."""
 
 _WINDOW = 16
 """Tokens decoded together to find the text that the last of them adds."""
@@ -70,12 +75,27 @@ def python_classes(text: str) -> np.ndarray:
         return int(line_starts[min(row - 1, len(line_starts) - 1)]) + column
 
     try:
-        for found in tokenize.generate_tokens(io.StringIO(text, newline="").readline):
-            if (name := _class_of(found)) is not None:
-                kinds[place(*found.start) : place(*found.end)] = TOKEN_CLASSES.index(name)
+        for name, start, end in classed(tokenize.generate_tokens(io.StringIO(text, newline="").readline)):
+            kinds[place(*start) : place(*end)] = TOKEN_CLASSES.index(name)
     except (tokenize.TokenError, SyntaxError):
         pass
     return kinds
+
+
+def classed(
+    tokens: Iterable[tokenize.TokenInfo],
+) -> Iterator[tuple[str, tuple[int, int], tuple[int, int]]]:
+    """Class, start and end (row, column) of Python's tokens, an f-string as one string whatever it is cut into."""
+    open_fstrings: list[tuple[int, int]] = []
+    for found in tokens:
+        if found.type == FSTRING_START:
+            open_fstrings.append(found.start)
+        elif found.type == FSTRING_END:
+            start = open_fstrings.pop()
+            if not open_fstrings:
+                yield "string", start, found.end
+        elif not open_fstrings and (name := _class_of(found)) is not None:
+            yield name, found.start, found.end
 
 
 def response_classes(tokenizer: PreTrainedTokenizerBase, ids: list[int], eos_token_id: int) -> np.ndarray:
