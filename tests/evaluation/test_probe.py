@@ -66,6 +66,25 @@ def test_a_sandbox_with_the_machines_network_is_found_out(monkeypatch: pytest.Mo
     assert list(probe._direct()) == ["the network"]
 
 
+def test_a_sandbox_with_a_second_writable_place_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an ordinary user: what is mounted in a user namespace belongs to the program."""
+    task = {"mode": "stdio", "setup": "", "program": ""}
+    [outcome] = sandbox.finish([sandbox.start(task, Limits(), "user_namespace")], Limits())
+    if not outcome.started:
+        pytest.skip("no user namespaces here")
+    monkeypatch.setattr(sandbox, "isolation", lambda: "user_namespace")
+    assert "places beside /tmp" not in set(probe._direct())
+    command = sandbox._command
+
+    def writable(kind: sandbox.Isolation, mb: int) -> tuple[str, ...]:
+        words = command(kind, mb)
+        start = words.index("--remount-ro")
+        return words[:start] + words[start + 2 :]
+
+    monkeypatch.setattr(sandbox, "_command", writable)
+    assert "places beside /tmp" in set(probe._direct())
+
+
 @pytest.mark.parametrize("counted", [True, False])
 def test_all_processes_together_stay_below_the_total(monkeypatch: pytest.MonkeyPatch, counted: bool) -> None:
     if not counted:

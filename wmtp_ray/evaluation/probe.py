@@ -79,6 +79,14 @@ def write(size):
 def fill(count, size):
     return succeeds(lambda: [open("/tmp/%d" % n, "wb").write(bytes(size)) for n in range(count)])
 
+def write_beside_tmp():
+    for place, folders, _ in os.walk("/"):
+        if place != "/tmp" and os.access(place, os.W_OK):
+            return True
+        if place.startswith(("/lib", "/usr/lib")):  # a read-only mount with all below it, and large
+            folders.clear()
+    return False
+
 def fork(count):
     import time
     for n in range(count):
@@ -197,6 +205,7 @@ def _direct() -> Iterator[str]:
             "open files": f"open_files({_SMALL.open_files + 1})",
             "the size of a file": f"write({_SMALL.file_mb << 21})",
             "the size of /tmp": f"fill(5, {_SMALL.file_mb << 19})",
+            "places beside /tmp": "write_beside_tmp()",
             "the number of processes": f"fork({_SMALL.processes})",
         }
         outcome = _run({"mode": "call", "program": _ATTEMPTS, "calls": list(tries.values())})

@@ -129,7 +129,13 @@ def _command(kind: Isolation, tmp_mb: int) -> tuple[str, ...]:
     arguments += ["--ro-bind", str(executable), f"/python/bin/{version}"]
     arguments += ["--ro-bind", str(stdlib), f"/python/lib/{version}"]
     if (stdlib / "site-packages").is_dir():
-        arguments += ["--tmpfs", f"/python/lib/{version}/site-packages"]
+        hidden = f"/python/lib/{version}/site-packages"
+        arguments += [
+            "--tmpfs",
+            hidden,
+            "--remount-ro",
+            hidden,
+        ]  # that of "/" below is of its own mount alone
     library = sysconfig.get_config_var("INSTSONAME")
     shared = Path(sysconfig.get_config_var("LIBDIR") or "", library or "")
     if sysconfig.get_config_var("Py_ENABLE_SHARED") and shared.is_file():
