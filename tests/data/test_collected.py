@@ -232,6 +232,16 @@ def test_problems_with_tests_and_nothing_else_are_a_source(tmp_path: Path) -> No
         (json.dumps({k: v for k, v in GOOD.items() if k != "tests"}), "missing_field", "tests"),
         (json.dumps(GOOD | {"tests": {"kind": "call"}}), "wrong_type", "no cases"),
         (json.dumps(GOOD | {"tests": {"kind": "assert", "code": "assert f("}}), "wrong_type", "does not parse"),
+        (
+            json.dumps(GOOD | {"tests": {"kind": "assert", "code": "def test(): assert f(1)"}}),
+            "wrong_type",
+            "check nothing",
+        ),
+        (
+            json.dumps(GOOD | {"tests": {"kind": "call", "cases": [{"input": "f(1", "expected": "1"}]}}),
+            "wrong_type",
+            "'f(1' does not parse",
+        ),
         (json.dumps(GOOD | {"tests": {"kind": "stdio", "case": []}}), "wrong_type", "tests.case"),
         (json.dumps(GOOD | {"tests": {"kind": "call", "cases": [{"input": "f()", "expected": "g()"}]}}),
          "wrong_type", "not a Python literal"),

@@ -89,5 +89,8 @@ def test_problems_without_tests_are_no_benchmark() -> None:
     spread = humaneval().limited(4)
     assert [task.problem_id for task in spread.tasks] == [f"HumanEval/{n}" for n in (0, 41, 82, 123)]
     assert spread.total == 164 and humaneval().limited(None) == humaneval()
+    useless = Tests("assert", code="def test(): assert f()")
+    with pytest.raises(DataError, match="p1 of mine: tests of kind assert check nothing"):
+        from_problems([Problem("p1", "Do.", (), tests=useless)], "mine")
     with pytest.raises(DataError, match="no problems"):
         from_problems([], "mine")

@@ -183,10 +183,27 @@ def test_the_same_program_prints_the_same_set_order_each_time() -> None:
 
 
 def test_tests_without_checks_are_refused() -> None:
-    with pytest.raises(DataError, match="empty"):
+    with pytest.raises(DataError, match="check nothing"):
         verify("x = 1", Tests("assert", code="  "))
     with pytest.raises(DataError, match="not a Python literal"):
         verify("x = 1", Tests("call", cases=(Case("f(1)", "f(2)"),)))
+
+
+def test_functions_of_the_tests_that_nothing_calls_judge_nothing() -> None:
+    """A program without `g` would pass where they are only defined, and fail where `check` is called without it."""
+    check = "def check (f):\n    assert f(1) == -1\n"
+    for code in ("def test_neg():\n    assert g(1) == -1\n", check, "class T:\n    assert g(1) == -1\n"):
+        with pytest.raises(DataError, match="check nothing"):
+            verify("def h(x): return x", Tests("assert", code=code))
+    called = {
+        Tests("assert", code=check, entry_point="g"),
+        Tests("assert", code=f"{check}\ncheck(g)"),
+        Tests("assert", code="def test():\n    assert g(1) == -1\nif __name__ == '__main__':\n    test()"),
+    }
+    for tests in called:
+        assert verify("def g(x): return -x", tests).passed
+        assert verify("def g(x): return x", tests).status == "wrong_answer"
+        assert verify("def h(x): return -x", tests).status == "error"
 
 
 @pytest.mark.parametrize(
@@ -238,7 +255,7 @@ def test_without_memory_for_its_task_nothing_of_a_sandbox_is_left(monkeypatch: p
         raise OSError(errno.ENOMEM, "Cannot allocate memory")
 
     monkeypatch.setattr(sandbox.os, "memfd_create", full)
-    verdict = verify("x = 1", Tests("assert", code="def check(_):\n    pass\n"))
+    verdict = verify("x = 1", Tests("assert", code="assert x == 1"))
     assert verdict.status == "sandbox_fault" and "allocate" in verdict.detail
     own = f"wmtp-{Path('/proc/self').resolve().name}-*"
     assert not [group for parent in cgroup._parents() or () for group in parent.glob(own)]

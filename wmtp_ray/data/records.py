@@ -27,7 +27,8 @@ class Case:
 
 @dataclass(frozen=True)
 class Tests:
-    """The tests of one problem. `code`: test code of kind `assert` (HumanEval's `check`, MBPP's asserts).
+    """The tests of one problem. `code`: test code of kind `assert`, run as a script (MBPP's asserts); its function
+    `check`, if it has one, is called with the program's `entry_point`, if one is named (HumanEval).
     `tolerance`: by how much numbers printed may differ, relatively or absolutely (kind `stdio`; 0 = not at all)."""
 
     __test__ = False  # not a pytest class
@@ -49,6 +50,46 @@ class Tests:
         fields = json.loads(text)
         fields["cases"] = tuple(Case(**case) for case in fields["cases"])
         return cls(**fields)
+
+    @property
+    def has_check(self) -> bool:
+        """Whether `code` has a function `check` that is called with the entry point."""
+        return bool(self.entry_point) and "check" in _functions(_parsed(self.code))
+
+    def require_usable(self) -> None:
+        """`DataError` for tests that would judge all programs alike: no cases, code that checks nothing when it is run,
+        text that is no Python."""
+        if self.kind != "assert" and not self.cases:
+            raise DataError(f"tests of kind {self.kind} have no cases")
+        _parsed(self.setup)
+        if self.kind == "call":
+            for case in self.cases:
+                _parsed(case.input, "eval")
+                expected_value(case.expected)
+        elif self.kind == "assert" and not (self.has_check or any(map(_checks, _parsed(self.code).body))):
+            raise DataError(
+                "tests of kind assert check nothing when they are run; write asserts or calls at the top level, or a "
+                "function check and the entry_point that it is called with"
+            )
+
+
+def _parsed(text: str, mode: Literal["exec", "eval"] = "exec") -> Any:
+    """The module or expression; `DataError` for text that is no Python."""
+    try:
+        return ast.parse(text, mode=mode)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise DataError(f"test code {text[:80]!r} does not parse: {error}") from None
+
+
+def _functions(module: ast.Module) -> list[str]:
+    return [node.name for node in module.body if isinstance(node, ast.FunctionDef)]
+
+
+def _checks(statement: ast.stmt) -> bool:
+    """Whether a statement at the top level can tell one program from another."""
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return False
+    return any(isinstance(node, ast.Assert | ast.Raise | ast.Call) for node in ast.walk(statement))
 
 
 def expected_value(text: str) -> Any:

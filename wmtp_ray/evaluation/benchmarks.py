@@ -54,8 +54,8 @@ class Task:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Named tasks, each id once. `total` is their number before any limit, so that a table can say what it leaves
-    out."""
+    """Named tasks, each id once, each with tests that can judge. `total` is their number before any limit, so that a
+    table can say what it leaves out."""
 
     name: str
     tasks: tuple[Task, ...]
@@ -68,6 +68,11 @@ class Benchmark:
                     f"problem {problem_id} is {times} times in {self.name}, so its samples could not be told apart; "
                     "give the others ids of their own"
                 )
+        for task in self.tasks:
+            try:
+                task.tests.require_usable()
+            except DataError as error:
+                raise DataError(f"problem {task.problem_id} of {self.name}: {error}") from None
 
     @property
     def fingerprint(self) -> str:

@@ -264,7 +264,7 @@ def run_tests(task):
         setup = compile(task["setup"], "setup.py", "exec", dont_inherit=True)
         tests = compile(task["tests"], "tests.py", "exec", dont_inherit=True)
         entry_point = task["entry_point"]
-        space: dict[str, Any] = {"__name__": "tests"}
+        space: dict[str, Any] = {"__name__": "__main__"}
         for name in sorted(names_of(setup) | names_of(tests) | ({entry_point} if entry_point else set())):
             if not hasattr(builtins, name) or name == entry_point:
                 try:
@@ -278,7 +278,7 @@ def run_tests(task):
                 raise NameError("the program does not define " + entry_point)
             space[entry_point] = candidate
         exec(tests, space)
-        if "def check(" in task["tests"]:
+        if task["check"]:
             space["check"](candidate)
     except ProgramGone as gone:
         send(out, "G " + str(gone))

@@ -34,7 +34,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from wmtp_ray.data.records import Tests, expected_value
-from wmtp_ray.errors import DataError
 from wmtp_ray.evaluation import sandbox
 from wmtp_ray.evaluation.exchange import decode
 from wmtp_ray.evaluation.limits import Limits
@@ -65,8 +64,7 @@ def verify(program: str, tests: Tests, limits: Limits | None = None) -> Verdict:
     Raises `SandboxError` if this machine cannot isolate, `DataError` if the tests themselves are unusable.
     """
     limits = limits or Limits()
-    if (not tests.cases) if tests.kind in ("call", "stdio") else (not tests.code.strip()):
-        raise DataError(f"tests of kind {tests.kind!r} are empty; a program without checks cannot be judged")
+    tests.require_usable()
     sandbox.isolation()
     begun = time.monotonic()
     judge = {"call": _verify_calls, "stdio": _verify_stdio, "assert": _verify_asserts}[tests.kind]
@@ -158,7 +156,12 @@ def _verify_asserts(program: str, tests: Tests, limits: Limits) -> Judgement:
         "replies": reply_write,
     }
     check = {"mode": "tests", "setup": tests.setup, "tests": tests.code, "entry_point": entry_point(tests)}
-    check |= {"requests": request_write, "replies": reply_read, "reply_bytes": _REPLY_BYTES}
+    check |= {
+        "check": tests.has_check,
+        "requests": request_write,
+        "replies": reply_read,
+        "reply_bytes": _REPLY_BYTES,
+    }
     try:
         served = sandbox.start(serve, limits, pass_fds=(request_read, reply_write))
         try:

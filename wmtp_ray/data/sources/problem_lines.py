@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pydantic import Field, NonNegativeFloat, ValidationError, model_validator
 
 from wmtp_ray.config.base import Section
 from wmtp_ray.config.prepare import Split
-from wmtp_ray.data.records import Problem, Reject, Solution, Tests, expected_value
+from wmtp_ray.data.records import Problem, Reject, Solution, Tests
 from wmtp_ray.data.sources.files import lines, local_bytes, name_of, sizes
 
 Whole = Annotated[int, Field(ge=-(2**31), lt=2**31)]
@@ -35,19 +34,12 @@ class _Tests(Section):
 
     @model_validator(mode="after")
     def _usable(self) -> Self:
-        if self.kind == "assert" and not self.code.strip():
-            raise ValueError("tests of kind assert have no code")
-        if self.kind != "assert" and not self.cases:
-            raise ValueError(f"tests of kind {self.kind} have no cases")
-        try:
-            for part in (self.setup, self.code):
-                ast.parse(part)
-        except SyntaxError as error:
-            raise ValueError(f"test code does not parse, line {error.lineno}: {error.msg}") from None
-        if self.kind == "call":
-            for case in self.cases:
-                expected_value(case.expected)
+        self.record.require_usable()
         return self
+
+    @property
+    def record(self) -> Tests:
+        return Tests.from_json(self.model_dump_json())
 
 
 class _Solution(Section):
@@ -104,5 +96,6 @@ def _problem(line: bytes, place: str) -> Problem | Reject:
         Solution(s.code, s.is_correct, s.language, f"{place}#{number}")
         for number, s in enumerate(row.solutions)
     )
-    tests = Tests.from_json(row.tests.model_dump_json())
-    return Problem(solutions=solutions, tests=tests, **row.model_dump(exclude={"tests", "solutions"}))
+    return Problem(
+        solutions=solutions, tests=row.tests.record, **row.model_dump(exclude={"tests", "solutions"})
+    )
