@@ -143,6 +143,14 @@ def test_asserts_reach_functions_classes_and_iterators_of_the_program() -> None:
     assert verdict.passed, verdict
 
 
+@pytest.mark.parametrize("error", ["StopIteration", "StopAsyncIteration", "GeneratorExit"])
+def test_a_program_does_not_end_the_loops_of_its_tests(error: str) -> None:
+    code = "assert all(map(f, [1, 2]))\nfor x in map(f, [1]):\n    assert x == 2\n"
+    assert verify("def f(x): return x + 1", Tests("assert", code=code)).passed
+    verdict = verify(f"def f(x): raise {error}", Tests("assert", code=code))
+    assert verdict.status == "error" and error in verdict.detail, verdict
+
+
 def test_objects_of_the_program_are_true_or_false_but_equal_to_nothing() -> None:
     program = (
         "import re\ndef find(text): return re.search('a+', text)\n"

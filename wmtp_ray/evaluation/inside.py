@@ -200,7 +200,8 @@ class Program:
             raise NameError(str(arguments[0]))
         name, _, message = text.partition(" ")
         known = getattr(builtins, name, None)
-        if isinstance(known, type) and issubclass(known, Exception):
+        ends_loops = (StopIteration, StopAsyncIteration)  # those of the tests; as in a generator, no call may (PEP 479)
+        if isinstance(known, type) and issubclass(known, Exception) and not issubclass(known, ends_loops):
             try:
                 raised = known(message)
             except TypeError:
