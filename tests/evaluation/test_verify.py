@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import subprocess
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 from wmtp_ray.data.records import Case, Tests
 from wmtp_ray.errors import DataError
 from wmtp_ray.evaluation import cgroup, sandbox
-from wmtp_ray.evaluation.exchange import NotPlain, decode, encode
+from wmtp_ray.evaluation.exchange import MAX_SHARING_A_HASH, NotPlain, decode, encode
 from wmtp_ray.evaluation.limits import Limits
 from wmtp_ray.evaluation.verify import equal, same_output, verify
 
@@ -38,6 +40,23 @@ def test_plain_values_survive_the_exchange(value: object) -> None:
 @given(st.sets(st.integers()), st.frozensets(st.text()))
 def test_sets_survive_the_exchange(numbers: set[int], texts: frozenset[str]) -> None:
     assert decode(json.loads(encode([numbers, texts]))) == [numbers, texts]
+
+
+@pytest.mark.parametrize("of", [set, frozenset, dict.fromkeys])
+def test_values_that_would_hold_the_judge_are_malformed(of: Callable[[Iterable[object]], object]) -> None:
+    """Keys of one hash are each compared with all before it: a million of them would take hours."""
+    step = sys.hash_info.modulus
+    alike = [number * step for number in range(1, MAX_SHARING_A_HASH + 2)]
+    for values in (alike, [(1, value) for value in alike]):
+        assert len(set(map(hash, values))) == 1
+        assert decode(json.loads(encode(of(values[1:])))) == of(values[1:])
+        with pytest.raises(ValueError, match="one hash"):
+            decode(json.loads(encode([of(values)])))
+    honest = of((x, y) for x in range(-20, 20) for y in range(200))
+    assert decode(json.loads(encode(honest))) == honest
+    program = f"def f(): return {{n * {step} for n in range(500)}}"
+    verdict = verify(program, Tests("call", cases=(Case("f()", "{1}"),)))
+    assert verdict.status == "error" and verdict.detail == "f(): the result is malformed"
 
 
 @pytest.mark.parametrize("value", [object(), range(3), type("Int", (int,), {})(1), [map(str, [])], len])

@@ -17,6 +17,7 @@ from typing import Any  # outside only
 
 MAX_DEPTH = 100
 MAX_CHARACTERS = 1 << 24
+MAX_SHARING_A_HASH = 100
 
 
 class NotPlain(Exception):
@@ -108,11 +109,24 @@ def decode(tree: Any, opaque: Any = None) -> Any:
     if tag == "t":
         return tuple([decode(item, opaque) for item in tree[1]])
     if tag == "S":
-        return {decode(item, opaque) for item in tree[1]}
+        return set(_hashable([decode(item, opaque) for item in tree[1]]))
     if tag == "F":
-        return frozenset([decode(item, opaque) for item in tree[1]])
+        return frozenset(_hashable([decode(item, opaque) for item in tree[1]]))
     if tag == "d":
-        return {decode(key, opaque): decode(item, opaque) for key, item in tree[1]}
+        keys = _hashable([decode(key, opaque) for key, _ in tree[1]])
+        return dict(zip(keys, [decode(item, opaque) for _, item in tree[1]], strict=True))
     if tag == "o" and opaque is not None:
         return opaque(tree[1])
     raise ValueError("unknown tag")
+
+
+def _hashable(items: Any) -> Any:
+    """`items`, which may be made a set or keys. ValueError where so many have one hash, as multiples of 2**61 - 1 do,
+    that each would be compared with all before it."""
+    sharing: dict[int, int] = {}
+    for item in items:
+        number = hash(item)
+        sharing[number] = sharing.get(number, 0) + 1
+        if sharing[number] > MAX_SHARING_A_HASH:
+            raise ValueError("too many keys with one hash")
+    return items

@@ -200,7 +200,10 @@ class Program:
             raise NameError(str(arguments[0]))
         name, _, message = text.partition(" ")
         known = getattr(builtins, name, None)
-        ends_loops = (StopIteration, StopAsyncIteration)  # those of the tests; as in a generator, no call may (PEP 479)
+        ends_loops = (
+            StopIteration,
+            StopAsyncIteration,
+        )  # those of the tests; as in a generator, no call may (PEP 479)
         if isinstance(known, type) and issubclass(known, Exception) and not issubclass(known, ends_loops):
             try:
                 raised = known(message)
