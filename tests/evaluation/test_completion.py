@@ -12,7 +12,7 @@ from wmtp_ray.data.prompt import render_prompt
 from wmtp_ray.data.records import Case, Problem, Tests
 from wmtp_ray.errors import DataError
 from wmtp_ray.evaluation.benchmarks import from_problems, humaneval
-from wmtp_ray.evaluation.completion import STATEMENT_STOPS, continue_prompt, take_response
+from wmtp_ray.evaluation.completion import STATEMENT_STOPS, continue_prompt, response_is_whole, take_response
 
 PROMPT = "def f(x):\n    '''Doc.'''"
 
@@ -59,12 +59,35 @@ def test_reference_completions_are_kept_whole_whatever_follows() -> None:
         ("x = 1\n", "x = 1\n"),
         ("Sure:\n```python\nx = 1\n```\nDone", "x = 1\n"),
         ("```\nx = 1\ny = 2", "x = 1\ny = 2\n"),
+        ("```bash\npip install x\n```\nThen:\n```Python\nx = 1\n```\nDone", "x = 1\n"),
+        ("```text\na\n```\nso\n```\nx = 1\n```", "x = 1\n"),
+        (" ``` py title=a\r\nx = 1\r\n```\r\nDone", "x = 1\r\n"),
+        ("Sure: ```python\nx = 1\n```\nDone", "x = 1\n"),
+        ("1. So:\n   ```python\nx = 1\n   ```\n2. Done", "x = 1\n"),
+        ("```python\nx = (1,\n    ```\n)\n```\nDone", "x = (1,\n    ```\n)\n"),
+        ("```python\n```\nDone", "\n"),
+        ("```bash\npip install x\n```\n", "```bash\npip install x\n```\n"),
+        ("Write ```x``` for\nx\n", "Write ```x``` for\nx\n"),
         ("x = 1\n\n### Instruction:\nAnother\n```python\ny\n```", "x = 1\n"),
         ("", ""),
     ],
 )
 def test_a_response_is_its_first_program(text: str, program: str) -> None:
     assert take_response(text) == program
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("```bash\npip install x\n```\nThen:\n```python\nx =", False),
+        ("```bash\npip install x\n```\nThen:\n```python\nx = 1\n```", True),
+        ("```python\nx = 1\n```\nThen:\n```bash\nls", True),
+        (" x = 1\n", False),
+        (" x = 1\n\n### Input:\n", True),
+    ],
+)
+def test_a_response_is_whole_if_its_program_is(text: str, whole: bool) -> None:
+    assert response_is_whole(text) is whole
 
 
 def test_a_response_of_a_tokenizer_like_llamas_is_the_program_that_was_encoded() -> None:

@@ -39,7 +39,13 @@ _LAYOUT = (
     tokenize.DEDENT,
     tokenize.ENDMARKER,
 )
-_FENCE = re.compile(r"```[ \t]*(?:python3?|py)?[ \t]*\r?\n(.*?)(?:\r?\n```|\Z)", re.DOTALL | re.IGNORECASE)
+_BLOCK = re.compile(
+    r"^(?P<indent>[ \t]*+)[^`\n]*+```[ \t]*(?P<language>[^\s`]*)[^`\n]*\n"
+    r"(?P<program>.*?)(?:^(?P=indent)(?P<end>```)[^\n]*|\Z)",
+    re.DOTALL | re.MULTILINE,
+)
+"""A fenced block with both of its fences; the last one may lack its end."""
+_PYTHON = ("", "python", "python3", "py")
 
 
 def continue_prompt(prompt: str, completion: str) -> str:
@@ -89,15 +95,16 @@ def _next_statement(program: str, first_line: int) -> int | None:
 
 
 def take_response(text: str) -> str:
-    """The program in the response to an instruction: the first fenced block if there is one, else the whole
-    text. One space before it is none of its own: tokenizers like Llama's begin every text with one.
+    """The program in the response to an instruction: the first fenced block of Python or of no named language if there
+    is one, else the whole text. One space before it is none of its own: tokenizers like Llama's begin every text with
+    one.
 
-    >>> take_response("Here it is:\\n```python\\nx = 1\\n```\\nDone.")
+    >>> take_response("```bash\\npip install x\\n```\\nThen:\\n```python\\nx = 1\\n```\\nDone.")
     'x = 1\\n'
     """
     kept = _before_stops(text)
-    fenced = _FENCE.search(kept)
-    return f"{fenced.group(1)}\n" if fenced else kept.removeprefix(" ")
+    block = _python_block(kept)
+    return block["program"].removesuffix("\n") + "\n" if block else kept
 
 
 def response_is_whole(text: str) -> bool:
@@ -107,11 +114,15 @@ def response_is_whole(text: str) -> bool:
     (True, False)
     """
     kept = _before_stops(text)
-    fenced = _FENCE.search(kept)
-    return len(kept) < len(text) or (fenced is not None and fenced.group().endswith("\n```"))
+    block = _python_block(kept)
+    return len(kept) < len(text.removeprefix(" ")) or (block is not None and block["end"] is not None)
 
 
 def _before_stops(text: str) -> str:
     for stop in RESPONSE_STOPS:
         text = text.split(stop, 1)[0]
-    return text
+    return text.removeprefix(" ")
+
+
+def _python_block(text: str) -> re.Match[str] | None:
+    return next((block for block in _BLOCK.finditer(text) if block["language"].lower() in _PYTHON), None)
