@@ -59,7 +59,7 @@ def test_faults_of_the_sandbox_are_no_choice() -> None:
     samples = [*drawn(), sample("m", "p", 4, "sandbox_fault")]
     [row] = rerank(samples, {s.key: float(s.status == "sandbox_fault") for s in samples})
     assert row.solved["random"].mean == 0.5
-    with pytest.raises(DataError, match="b problem r: all samples of m are faults"):
+    with pytest.raises(DataError, match="m has 0 verdicts on problem r of b"):
         rerank([*samples, sample("m", "r", 0, "sandbox_fault")], {})
 
 

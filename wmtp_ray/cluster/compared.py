@@ -11,11 +11,11 @@ from wmtp_ray.cluster.cells import device_seconds, losses_by_problem
 from wmtp_ray.cluster.matrix import JOB, Cell, Matrix
 from wmtp_ray.config.compare import CompareJobConfig, PassAtKConfig
 from wmtp_ray.config.evaluate import EvaluatedModel, EvaluateJobConfig
-from wmtp_ray.errors import DataError, StorageError
+from wmtp_ray.errors import StorageError
 from wmtp_ray.evaluation.comparison import LOSS, ArmResult, Comparison, compare
 from wmtp_ray.evaluation.estimator import pass_at_k_per_problem
 from wmtp_ray.evaluation.listings import tera
-from wmtp_ray.evaluation.samples import JudgedSample
+from wmtp_ray.evaluation.samples import JudgedSample, judged
 from wmtp_ray.storage.runs import commit
 
 DECIDES = "val_loss_head_1"
@@ -147,21 +147,21 @@ def held_out_problems(matrix: Matrix) -> int:
 def solved(samples: Sequence[JudgedSample], ks: Sequence[int]) -> dict[str, dict[str, np.ndarray]]:
     """pass@k [problems] by metric and model, the same problems for every model, in the order of their names.
     `DataError` where faults of the sandbox left too few verdicts on one of them."""
-    passed: dict[str, dict[str, dict[str, list[bool]]]] = defaultdict(
+    drawn: dict[str, dict[str, dict[str, list[JudgedSample]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(list))
     )
     for s in samples:
-        judged = passed[s.benchmark][s.model][s.problem_id]
-        if s.status != "sandbox_fault":
-            judged.append(s.status == "passed")
-    for benchmark, by_model in passed.items():
-        for model, problems in by_model.items():
-            for problem, judged in problems.items():
-                if len(judged) < max(ks):
-                    raise DataError(
-                        f"{model} has {len(judged)} verdicts on problem {problem} of {benchmark} and pass@{max(ks)} "
-                        "needs as many: the sandbox failed for the others; the same command draws and judges them again"
-                    )
+        drawn[s.benchmark][s.model][s.problem_id].append(s)
+    passed = {
+        benchmark: {
+            model: {
+                problem: [s.status == "passed" for s in judged(of_problem, max(ks))]
+                for problem, of_problem in problems.items()
+            }
+            for model, problems in by_model.items()
+        }
+        for benchmark, by_model in drawn.items()
+    }
     return {
         f"pass@{k} ({benchmark})": {
             model: pass_at_k_per_problem(

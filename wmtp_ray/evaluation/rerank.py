@@ -22,9 +22,8 @@ import numpy as np
 
 from wmtp_ray.data.batch import PackedBatch, pack
 from wmtp_ray.data.prompt import TokenizedSample, encode_text, eos_id, join_sample, with_bos
-from wmtp_ray.errors import DataError
 from wmtp_ray.evaluation.benchmarks import Task
-from wmtp_ray.evaluation.samples import JudgedSample, SampleKey
+from wmtp_ray.evaluation.samples import JudgedSample, SampleKey, judged
 from wmtp_ray.evaluation.statistics import Estimate, mean_share, paired_difference
 
 CHOICES = ("random", "majority", "critic", "any")
@@ -119,16 +118,12 @@ def _row(
     seed: int,
 ) -> Reranked:
     solved: dict[str, list[float]] = {choice: [] for choice in CHOICES}
-    for problem, drawn in problems.items():
-        judged = [s for s in drawn if s.status != "sandbox_fault"]
-        if not judged:
-            raise DataError(
-                f"{benchmark} problem {problem}: all samples of {model} are faults of the sandbox"
-            )
-        passed = np.array([s.status == "passed" for s in judged], dtype=np.float64)
-        kinds = [(s.status, s.cases_passed, s.detail) for s in judged]
+    for drawn in problems.values():
+        verdicts = judged(drawn, 1)
+        passed = np.array([s.status == "passed" for s in verdicts], dtype=np.float64)
+        kinds = [(s.status, s.cases_passed, s.detail) for s in verdicts]
         sizes = np.array([Counter(kinds)[kind] for kind in kinds])
-        rated = np.array([values.get(s.key, -math.inf) for s in judged])
+        rated = np.array([values.get(s.key, -math.inf) for s in verdicts])
         solved["random"].append(passed.mean())
         solved["majority"].append(passed[sizes == sizes.max()].mean())
         solved["critic"].append(passed[rated == rated.max()].mean())

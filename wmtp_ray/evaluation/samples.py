@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TypeAlias
 
 from filelock import FileLock, Timeout
 
-from wmtp_ray.errors import StorageError
+from wmtp_ray.errors import DataError, StorageError
 from wmtp_ray.evaluation.verify import Status
 from wmtp_ray.storage.manifest import write_bytes_atomically
 
@@ -51,6 +51,19 @@ class JudgedSample:
     def key(self) -> SampleKey:
         """What there may be only one of."""
         return self.model, self.temperature, self.benchmark, self.problem_id, self.sample
+
+
+def judged(samples: Sequence[JudgedSample], k: int) -> list[JudgedSample]:
+    """Those of one model's samples of one problem that have a verdict; a fault of the sandbox says nothing. `DataError`
+    where fewer than `k` have."""
+    kept = [s for s in samples if s.status != "sandbox_fault"]
+    if len(kept) < k:
+        first = samples[0]
+        raise DataError(
+            f"{first.model} has {len(kept)} verdicts on problem {first.problem_id} of {first.benchmark} and pass@{k} "
+            "needs as many: the sandbox failed for the others; the same command draws and judges them again"
+        )
+    return kept
 
 
 class SampleLog:

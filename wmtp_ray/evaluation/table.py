@@ -14,7 +14,7 @@ import numpy as np
 
 from wmtp_ray.errors import DataError
 from wmtp_ray.evaluation.estimator import pass_at_k_per_problem
-from wmtp_ray.evaluation.samples import JudgedSample
+from wmtp_ray.evaluation.samples import JudgedSample, judged
 from wmtp_ray.evaluation.statistics import Estimate, mean_share, paired_difference
 from wmtp_ray.evaluation.verify import Status
 
@@ -142,9 +142,9 @@ def result_table(
                         f"{model} has {len(group)} samples of {benchmark} problem {problem}, not "
                         f"{samples_per_problem}; run the evaluation again to draw the rest"
                     )
-            judged = [[s for s in group if s.status != "sandbox_fault"] for group in groups]
-            numbers = [len(group) for group in judged]
-            passed = [sum(s.status == "passed" for s in group) for group in judged]
+            verdicts = [judged(group, max(ks)) for group in groups]
+            numbers = [len(group) for group in verdicts]
+            passed = [sum(s.status == "passed" for s in group) for group in verdicts]
             values = {k: pass_at_k_per_problem(numbers, passed, k) for k in ks}
             per_problem[model, temperature, benchmark] = values
             everything = [s for group in groups for s in group]
@@ -158,7 +158,7 @@ def result_table(
                     samples_per_problem=samples_per_problem,
                     pass_at_k={k: mean_share(v, seed=seed) for k, v in values.items()},
                     cases_passed=float(
-                        np.mean([s.cases_passed / s.cases for group in judged for s in group])
+                        np.mean([s.cases_passed / s.cases for group in verdicts for s in group])
                     ),
                     cut=sum(s.cut for s in everything),
                     mean_tokens=float(np.mean([s.tokens for s in everything])),
