@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from wmtp_ray.cluster.evaluation_plan import EvaluationPlan, check_models, plan_evaluation
+from wmtp_ray.cluster.evaluation_plan import EvaluationPlan, check_models, plan_evaluation, require_same_tasks
 from wmtp_ray.cluster.reranking import critic_values, find_reranker
 from wmtp_ray.cluster.verified_samples import verified_samples
 from wmtp_ray.config.command import Flags, run_command
@@ -56,6 +56,7 @@ def run(config: EvaluateJobConfig, flags: Flags) -> None:
         console.print(f"{run.path.name} is finished (--fresh starts anew):")
         if config.rerank is None:
             return _show(run, read_outcome(run.path)[0], read_reranked(run.path))
+        require_same_tasks(run, plan)
         samples = list(read_samples(run.path / SAMPLES_FILE))
         table, facts = read_outcome(run.path)
     else:

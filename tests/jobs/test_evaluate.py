@@ -6,6 +6,7 @@ import contextlib
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,20 +21,23 @@ import pytest
 import torch
 import yaml
 
+from jobs.evaluate import run as run_evaluate
 from tests.tiny import save_tiny_model
 from wmtp_ray.config import LoRAConfig
+from wmtp_ray.config.command import Flags
 from wmtp_ray.config.evaluate import EvaluateJobConfig
 from wmtp_ray.config.load import validate
 from wmtp_ray.config.model import ValueModelConfig
 from wmtp_ray.data.records import Case, Problem, Solution, Tests
 from wmtp_ray.data.writer import write_store
-from wmtp_ray.errors import ConfigError
+from wmtp_ray.errors import ConfigError, ModelError
 from wmtp_ray.evaluation.outcome import read_outcome, read_reranked
 from wmtp_ray.evaluation.samples import JudgedSample, read_samples
 from wmtp_ray.models import MTPPolicy, load_tokenizer, tokenizer_fingerprint
 from wmtp_ray.models.value_model import ValueModel
 
 T = TypeVar("T")
+FLAGS = Flags(dry_run=False, fresh=False)
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -227,6 +231,54 @@ def test_a_killed_evaluation_goes_on_and_is_reranked_afterwards(root: Path) -> N
     )
     assert "<h2>Best of n</h2>" in (log.parent / "report.html").read_text()
     assert list(read_samples(log)) == samples
+
+
+def finished_in_process(root: Path, store: str, **sections: Any) -> dict[str, Any]:
+    """A finished evaluation of problem p on a store of its own, whose one sample was there; returns its content."""
+    store_of(root, store, "p")
+    run = root / "runs" / f"evaluate-{store}"
+    run.mkdir(parents=True)
+    sample = JudgedSample(
+        "base", 1.0, "mini", "p", 0, "def f(x): return x + 1", 9, False, "passed", "", 1, 1, 0.1
+    )
+    (run / "samples.jsonl").write_text(json.dumps(asdict(sample)) + "\n")
+    one: dict[str, Any] = {
+        "name": store,
+        "models": [{"name": "base", "model": str(root / "model")}],
+        "benchmarks": [{"kind": "store", "name": "mini", "store": store, "split": "test"}],
+        "decoding": {"samples_per_problem": 1, "k": [1], "temperature": 1.0, "max_tokens": 8},
+    }
+    sections = content(root, **one, **sections)
+    run_evaluate(validate(EvaluateJobConfig, sections, "a test"), FLAGS)
+    return sections
+
+
+def store_of(root: Path, name: str, *problems: str, instruction: str = "Add one.") -> None:
+    """A store of test problems, made anew."""
+    shutil.rmtree(root / "stores" / name, ignore_errors=True)
+    tests = Tests("call", cases=(Case("f(1)", "2"),))
+    right = Solution("def f(x):\n    return x + 1\n", True)
+    made = [Problem(problem, instruction, (right,), split="test", tests=tests) for problem in problems]
+    tokenizer = load_tokenizer(root / "model")
+    write_store(
+        root / "stores" / name,
+        made,
+        tokenizer,
+        128,
+        source="a test",
+        tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
+    )
+
+
+def test_samples_are_not_reranked_beside_other_problems(root: Path) -> None:
+    evaluated = finished_in_process(root, "moving")
+    ranked = validate(EvaluateJobConfig, evaluated | {"rerank": {"path": str(root / "nowhere")}}, "a test")
+    with pytest.raises(ModelError, match="train the critic again"):
+        run_evaluate(ranked, FLAGS)
+    for problems, instruction in ((["p"], "Add two."), (["p", "q"], "Add one."), (["q"], "Add one.")):
+        store_of(root, "moving", *problems, instruction=instruction)
+        with pytest.raises(ConfigError, match=r"was made with another mini/[pq]: .* use --fresh"):
+            run_evaluate(ranked, FLAGS)
 
 
 @pytest.mark.parametrize(

@@ -124,8 +124,7 @@ def require_same(run: RunDirectory, plan: SamplePlan) -> None:
     """A resumed job goes on with the models and the problems it was begun with; `ConfigError` names one that changed.
     There may be more of both."""
     models = {model.name: model.fingerprint for model in plan.models}
-    tasks = {f"{benchmark}/{problem}": task.fingerprint for (benchmark, problem), task in plan.tasks.items()}
-    for file, what, now in ((MODELS_FILE, "weights", models), (TASKS_FILE, "prompt or tests", tasks)):
+    for file, what, now in ((MODELS_FILE, "weights", models), (TASKS_FILE, "prompt or tests", _tasks(plan))):
         path = run.path / file
         before = json.loads(path.read_text()) if path.exists() else {}
         for name, fingerprint in now.items():
@@ -134,6 +133,22 @@ def require_same(run: RunDirectory, plan: SamplePlan) -> None:
                     f"{run.path} was begun with other {what} of {name}; use --fresh or another name"
                 )
         run.write(file, json.dumps(before | now, indent=1))
+
+
+def require_same_tasks(run: RunDirectory, plan: SamplePlan) -> None:
+    """The samples of a finished job answer the problems of `plan`; `ConfigError` names one that changed, came or
+    went."""
+    before, now = json.loads((run.path / TASKS_FILE).read_text()), _tasks(plan)
+    for name in before | now:
+        if before.get(name) != now.get(name):
+            raise ConfigError(
+                f"{run.path} was made with another {name}: its samples are no answers to what is there now; "
+                "bring back the problems, or use --fresh or another name"
+            )
+
+
+def _tasks(plan: SamplePlan) -> dict[str, str]:
+    return {f"{benchmark}/{problem}": task.fingerprint for (benchmark, problem), task in plan.tasks.items()}
 
 
 def sampling_resources(engine: EngineConfig, judge: JudgeConfig) -> dict[str, float]:
