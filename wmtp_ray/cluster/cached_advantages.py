@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-import transformers
 
 from actors.cache import ScoreCache
 from wmtp_ray.cluster.policy import cache_file, critic_directories, critic_objective, refuse_unsuited
@@ -19,44 +18,52 @@ from wmtp_ray.data.segments import segments_of
 from wmtp_ray.errors import ConfigError
 from wmtp_ray.models.score_engine import load_engine
 from wmtp_ray.models.scorer import join_values, score_keys
-from wmtp_ray.models.tokenizer import tokenizer_fingerprint
-from wmtp_ray.models.value_model import KIND
-from wmtp_ray.storage import read_manifest
 from wmtp_ray.value_weighting.methods.critic import CriticAdvantage
 
 CPU = torch.device("cpu")
 
 
-def refuse_the_same_critic(config: AuditJobConfig) -> None:
-    """`ConfigError` where `second_critic` has the weights of `critic`: that they agree says nothing."""
-    if config.second_critic is None:
-        return
-    both = [
-        critic_directories(critic, config.storage.root) for critic in (config.critic, config.second_critic)
-    ]
-    first, second = ({read_manifest(d, KIND).fingerprint for d in found if d.is_dir()} for found in both)
-    if first & second:
+@dataclass(frozen=True)
+class AuditedCritic:
+    """A critic that is there and allows the weighting."""
+
+    use: ScorerUse
+    fingerprint: str
+
+
+def find_critics(config: AuditJobConfig, tokenizer: str) -> tuple[AuditedCritic, AuditedCritic | None]:
+    """The critic of `config`, and the second one, if it names one; they must have the fingerprint `tokenizer`.
+
+    `ModelError` where one is not there or reads other tokens. `ConfigError` for a weighting that it does not allow, for
+    the critics of several folds, and where both have the same weights: that they agree would say nothing.
+    """
+    critic = _find(config, config.critic, tokenizer)
+    second = config.second_critic and _find(config, config.second_critic, tokenizer)
+    if second and second.fingerprint == critic.fingerprint:
         raise ConfigError(
-            f"second_critic {', '.join(map(str, both[1]))} has the same weights as critic, so that their agreement "
-            "says nothing; train one with another seed"
+            f"second_critic {second.use.directories[0]} has the same weights as critic, so that their agreement says "
+            "nothing; train one with another seed"
         )
+    return critic, second
+
+
+def _find(config: AuditJobConfig, critic: CriticPoolConfig, tokenizer: str) -> AuditedCritic:
+    root = config.storage.root
+    directories = critic_directories(critic, root)
+    if len(directories) > 1:
+        raise ConfigError("critic.folds: audit the critic of one fold, by critic.path")
+    refuse_unsuited(config.weighting, directories)
+    use = ScorerUse("critic", directories, root / "models", cache_file(root, critic), critic)
+    return AuditedCritic(use, use.fingerprint(tokenizer))
 
 
 def cached_advantages(
-    config: AuditJobConfig,
-    critic: CriticPoolConfig,
-    batches: list[MicroBatch],
-    tokenizer: transformers.PreTrainedTokenizerBase,
+    config: AuditJobConfig, critic: AuditedCritic, batches: list[MicroBatch]
 ) -> Callable[[float], np.ndarray]:
-    """A critic's advantages [N] as a function of λ; its values are looked up once. `ConfigError` for a weighting that
-    this critic does not allow."""
-    root = config.storage.root
-    directories = critic_directories(critic, root)
-    refuse_unsuited(config.weighting, directories)
-    use = ScorerUse("critic", directories, root / "models", cache_file(root, critic), critic)
-    use.fingerprint(tokenizer_fingerprint(tokenizer))
-    scored = _with_values(use, batches, config.score_missing)
-    objective = critic_objective(directories[0])
+    """A critic's advantages [N] as a function of λ; its values are looked up once. `ConfigError` where the cache lacks
+    some and `score_missing` is not set."""
+    scored = _with_values(critic.use, batches, config.score_missing)
+    objective = critic_objective(critic.use.directories[0])
 
     def of(lam: float) -> np.ndarray:
         weighting: CriticWeighting = config.weighting.model_copy(update={"lam": lam})
@@ -72,8 +79,6 @@ def cached_advantages(
 
 def _with_values(use: ScorerUse, batches: list[MicroBatch], score_missing: bool) -> list[MicroBatch]:
     """The micro-batches with the critic's values from the cache, or computed here as the pool would."""
-    if len(use.directories) > 1:
-        raise ConfigError("critic.folds: audit the critic of one fold, by critic.path")
     [settings] = use.engines()
     identity, cache = settings.identity("cpu"), ScoreCache(str(use.cache_file), use.pool.cache_bytes)
     stored = [cache.get(score_keys(m.batch, settings.identity("cuda"))) for m in batches]

@@ -54,6 +54,8 @@ class AuditJobConfig(JobConfig):
     grid: AuditGridConfig = AuditGridConfig()
     score_missing: bool = False
     """Score what the cache does not have, in this process; otherwise it is an error that says how much is missing."""
+    resume_allow: tuple[str, ...] = ("score_missing",)
+    """Keys that may differ from the configuration that the audit was started with."""
 
     @model_validator(mode="after")
     def _named(self) -> Self:
