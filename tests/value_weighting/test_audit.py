@@ -97,6 +97,18 @@ def test_the_grid_has_every_combination() -> None:
     assert audits[0].effective_sample_size < audits[3].effective_sample_size  # narrower clips, higher beta
 
 
+def test_a_critic_that_says_nothing_is_not_worth_a_run() -> None:
+    """Values that are all equal give weights of 1 everywhere, in which nothing else is amiss."""
+    tokens, random = tokens_of(), np.random.default_rng(0)
+    varying, dead = random.normal(size=tokens.program_N.size), np.zeros(tokens.program_N.size)
+    sentence = verdict(audit_setting(dead, tokens, SETTING), None)
+    assert sentence.startswith("Not worth a training run yet: the weights hardly vary")
+    beside = audit_setting(varying, tokens, SETTING, second_N=dead)
+    assert beside.stability is not None and np.isnan(beside.stability)
+    assert "second critic" in verdict(beside, None)
+    assert verdict(audit_setting(varying, tokens, SETTING), None).startswith("Nothing speaks against")
+
+
 def test_eos_weighs_one_in_the_audit_where_it_does_in_training() -> None:
     tokens = tokens_of()
     advantages = np.where(tokens.eos_N, 50.0, np.random.default_rng(0).normal(size=tokens.eos_N.size))

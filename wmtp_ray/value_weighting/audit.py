@@ -13,7 +13,7 @@ import numpy as np
 from wmtp_ray.errors import DataError
 
 BOOTSTRAPS = 500
-SMALLEST_ESS = 0.2
+SMALLEST_ESS, LARGEST_ESS = 0.2, 0.99
 LARGEST_CELL_SHARE = 0.5
 SMALLEST_STABILITY = 0.3
 """What the verdict asks for; judgements, not laws."""
@@ -58,7 +58,7 @@ class SettingAudit:
     eos_weight: float
     """Mean weight of EOS over the mean weight; NaN without EOS."""
     stability: float | None
-    """Correlation with the weights of a second critic."""
+    """Correlation with the weights of a second critic; NaN where those of one of them are all equal."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,10 @@ def audit_setting(
     fixed_N = tokens.eos_N & eos_one
     weights_N = _weights(advantages_N, setting, fixed_N)
     at_bounds = (weights_N <= setting.min_weight) | (weights_N >= setting.max_weight)
-    other_N = None if second_N is None else _weights(second_N, setting, fixed_N)
+    stability = None
+    if second_N is not None:
+        with np.errstate(invalid="ignore"):
+            stability = float(np.corrcoef(weights_N, _weights(second_N, setting, fixed_N))[0, 1])
     return SettingAudit(
         setting,
         effective_sample_size=float(weights_N.sum() ** 2 / (weights_N.size * np.square(weights_N).sum())),
@@ -97,7 +100,7 @@ def audit_setting(
         eos_weight=float(weights_N[tokens.eos_N].mean() / weights_N.mean())
         if tokens.eos_N.any()
         else float("nan"),
-        stability=None if other_N is None else float(np.corrcoef(weights_N, other_N)[0, 1]),
+        stability=stability,
     )
 
 
@@ -168,7 +171,12 @@ def verdict(chosen: SettingAudit, found: Localisation | None) -> str:
         doubts.append(
             f"the effective sample size is {chosen.effective_sample_size:.2f} (raise beta or narrow the clips)"
         )
-    if chosen.stability is not None and chosen.stability < SMALLEST_STABILITY:
+    if chosen.effective_sample_size > LARGEST_ESS:
+        doubts.append(
+            f"the weights hardly vary (effective sample size {chosen.effective_sample_size:.3f}), so that it would "
+            "train like the baseline"
+        )
+    if chosen.stability is not None and not chosen.stability >= SMALLEST_STABILITY:
         doubts.append(f"a second critic's weights correlate by {chosen.stability:.2f} only")
     if doubts:
         return f"Not worth a training run yet: {'; '.join(doubts)}."
