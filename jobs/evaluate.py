@@ -79,6 +79,7 @@ def run(config: EvaluateJobConfig, flags: Flags) -> None:
         config_yaml=dump_yaml(config),
         reranked=reranked,
         timeline=read_timeline(run.path),
+        attempts=run.attempts,
     )
     run.write(REPORT, report.html())
     if not finished:

@@ -24,6 +24,7 @@ from wmtp_ray.data.provenance import SampleProvenance
 from wmtp_ray.data.store import SolutionStore
 from wmtp_ray.errors import ConfigError
 from wmtp_ray.evaluation.samples import JudgedSample, read_samples
+from wmtp_ray.storage.runs import RunDirectory
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LINES = [
@@ -133,6 +134,7 @@ def test_samples_of_a_real_model_become_rows_though_its_job_is_killed(tmp_path: 
     samples = list(read_samples(log))
     assert 0 < len(before) < len(samples) == len({s.key for s in samples}) == 24
     assert samples[: len(before)] == before and f"{len(before)} are there" in done.stdout
+    assert len(RunDirectory(log.parent).attempts) == 2
     store = SolutionStore.open(tmp_path / "stores" / "made")
     counts = store.manifest.facts["counts"]
     assert counts["rows_in"] == 25 == counts["rows_kept"] + sum(counts["rejected"].values())

@@ -35,6 +35,7 @@ from wmtp_ray.evaluation.outcome import read_outcome, read_reranked
 from wmtp_ray.evaluation.samples import JudgedSample, read_samples
 from wmtp_ray.models import MTPPolicy, load_tokenizer, tokenizer_fingerprint
 from wmtp_ray.models.value_model import ValueModel
+from wmtp_ray.storage.runs import RunDirectory
 
 T = TypeVar("T")
 FLAGS = Flags(dry_run=False, fresh=False)
@@ -167,6 +168,8 @@ def test_models_are_sampled_judged_and_compared_and_a_killed_evaluation_goes_on(
     assert "2 of 164 problems" in html and "vLLM, float32" in html
     assert done.stdout.rstrip().endswith(f"report: {run / 'report.html'}") and "new − base" in done.stdout
 
+    [attempt] = RunDirectory(run).attempts
+    assert attempt["commit"] and attempt["started"]
     again = evaluate(config)
     assert again.returncode == 0 and "is finished" in again.stdout and "new − base" in again.stdout
     assert list(read_samples(run / "samples.jsonl")) == samples
@@ -208,6 +211,7 @@ def test_a_killed_evaluation_goes_on_and_is_reranked_afterwards(root: Path) -> N
     samples = list(read_samples(log))
     assert 0 < len(before) < len(samples) == len({s.key for s in samples}) == 2 * 2 * 8 * 4
     assert samples[: len(before)] == before and f"{len(before)} are there" in done.stdout
+    assert len(RunDirectory(log.parent).attempts) == 2
     rows = list(csv.DictReader((log.parent / "results.csv").open()))
     assert [(r["model"], r["minus"], r["temperature"]) for r in rows] == [
         *[("base", "", "0.6"), ("new", "", "0.6"), ("base", "", "1.0"), ("new", "", "1.0")],

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wmtp_ray.report.activity import OTHER, activities, step_spans
+from wmtp_ray.report.panels.resources import evaluation_resources
 from wmtp_ray.storage.timeline import Span
 
 LENGTHS = st.lists(st.floats(0.01, 50), min_size=1, max_size=12)
@@ -34,6 +35,13 @@ def test_time_between_attempts_does_not_count() -> None:
     assert found is not None and found.seconds == pytest.approx(15 + 20)
     assert found.worked("training") == pytest.approx(20)
     assert found.worked(OTHER) == pytest.approx(15)
+
+
+def test_an_evaluation_that_went_on_the_next_day_did_not_start_for_a_day() -> None:
+    spans = [Span("sampling", 10, 40), Span("verifying", 20, 40), Span("sampling", 90_010, 90_060)]
+    attempts = [{"started": "1970-01-01T00:00:00Z"}, {"started": "1970-01-02T01:00:00Z"}]
+    html = evaluation_resources(spans, attempts)
+    assert f"<td>{OTHER}</td><td>20.0</td><td>20.0%</td>" in html
 
 
 def test_scoring_beside_training_covers_nothing() -> None:

@@ -29,6 +29,7 @@ def verified_samples(plan: SamplePlan, run: RunDirectory, say: Callable[[str], N
     if not work:
         log.close()
         return log.samples
+    run.begin_attempt()
     with closing(log), connected(sampling_resources(plan.config.engine, plan.config.judge)):
         draw_and_judge(
             work,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from wmtp_ray.evaluation.benchmarks import Benchmark
 from wmtp_ray.evaluation.rerank import Reranked
@@ -34,6 +35,8 @@ class EvaluationReport:
     config_yaml: str
     reranked: Sequence[Reranked] = ()
     timeline: Sequence[Span] = ()
+    attempts: Sequence[Mapping[str, Any]] = ()
+    """Each start of the run and what it ran on."""
 
     def html(self) -> str:
         """The page."""
@@ -45,7 +48,7 @@ class EvaluationReport:
                 best_of_n(self.reranked),
                 compared_curves(self.runs),
                 token_weights(self.runs),
-                evaluation_resources(self.timeline),
+                evaluation_resources(self.timeline, self.attempts),
                 browsable_samples(self.benchmarks, self.samples),
                 settings(self.facts, self.config_yaml),
             ),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import calendar
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from wmtp_ray.report.activity import Activities, activities, step_spans
 from wmtp_ray.report.figures import lanes_chart, line_chart
@@ -57,7 +58,7 @@ def training_resources(run: TrainingRun) -> str:
     return section(
         "Resources",
         timeline(
-            activities(spans, [_seconds(attempt["started"]) for attempt in run.attempts], {"scoring"}),
+            activities(spans, _starts(run.attempts), {"scoring"}),
             "Scoring goes on beside training, on the critics, and is drawn at the step that used the scores.",
         ),
         figures(*charts),
@@ -65,15 +66,15 @@ def training_resources(run: TrainingRun) -> str:
     )
 
 
-def evaluation_resources(spans: Sequence[Span]) -> str:
-    """Engines loading and sampling, verifiers judging."""
-    beside = {"verifying"}
-    return section("Resources", timeline(activities(spans, (), beside), "Verifying goes on beside sampling."))
+def evaluation_resources(spans: Sequence[Span], attempts: Sequence[Mapping[str, Any]]) -> str:
+    """Engines loading and sampling, verifiers judging. `attempts`: the run's `environment.json`."""
+    found = activities(spans, _starts(attempts), {"verifying"})
+    return section("Resources", timeline(found, "Verifying goes on beside sampling."))
 
 
-def _seconds(written: str) -> int:
-    """2026-01-31T12:00:00Z → seconds since 1970."""
-    return calendar.timegm(time.strptime(written, "%Y-%m-%dT%H:%M:%SZ"))
+def _starts(attempts: Sequence[Mapping[str, Any]]) -> list[int]:
+    """2026-01-31T12:00:00Z of each → seconds since 1970."""
+    return [calendar.timegm(time.strptime(each["started"], "%Y-%m-%dT%H:%M:%SZ")) for each in attempts]
 
 
 def _curves(run: TrainingRun, **labels: str) -> dict[str, tuple[list[float], list[float]]]:
