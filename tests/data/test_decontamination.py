@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from wmtp_ray.data.decontamination import EvaluationTexts
 from wmtp_ray.data.prepared import Rules, prepare_problem
-from wmtp_ray.data.records import Problem, Solution, Tests
+from wmtp_ray.data.records import Problem, Reject, Solution, Tests
 from wmtp_ray.data.shingles import words
 from wmtp_ray.data.sources import all_problems
 from wmtp_ray.data.sources.humaneval import HumanEvalSource
@@ -102,3 +102,11 @@ def test_humaneval_finds_itself():
         [f"# notes\n{p.instruction}{p.solutions[0].code}\nprint(1)" for p in problems]
     )
     assert all(which is not None for which in hidden)
+
+
+def test_an_evaluation_row_that_cannot_be_read_is_not_left_out() -> None:
+    read = SETS["eval"]
+    for reject in (Reject("q", "language", "java 3", rows=3), Reject("q solutions[1]", "not_utf8")):
+        assert len(EvaluationTexts.of({"e": [reject, *read]}, ngram=5).names) == 2 * len(read)
+    with pytest.raises(DataError, match=r"decontaminate\.against\.e: mbpp\.jsonl:2 is no problem \(bad_json"):
+        EvaluationTexts.of({"e": [*read, Reject("mbpp.jsonl:2", "bad_json")]}, ngram=5)

@@ -39,13 +39,14 @@ class EvaluationTexts:
         cls, sets: Mapping[str, Iterable[Problem | Reject]], *, ngram: int = 8, min_share: float = 0.5
     ) -> EvaluationTexts:
         """From the problems of named sets. Texts of fewer than `ngram` words are not looked for. `DataError` for a set
-        in which nothing else is left."""
+        in which nothing else is left, or a row of which is no problem."""
         names: list[str] = []
         texts: list[str] = []
         for name, problems in sets.items():
             before = len(texts)
             for problem in problems:
                 if isinstance(problem, Reject):
+                    problem.require_of_a_solution(f"decontaminate.against.{name}")
                     continue
                 solution = next((s.code for s in problem.solutions if s.is_correct), "")
                 if len(words(solution)) < 2 * ngram:

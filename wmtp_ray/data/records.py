@@ -144,6 +144,14 @@ class Reject:
     detail: str = ""
     rows: int = 1
 
+    def require_of_a_solution(self, source: str) -> None:
+        """`DataError` unless only a solution was rejected, whose place ends with its number in brackets, or those of a
+        language: where problems are wanted, one that cannot be read would be missing."""
+        if self.reason != "language" and not self.place.endswith("]"):
+            raise DataError(
+                f"{source}: {self.place} is no problem ({self.reason}: {self.detail}); mend the source"
+            )
+
     def to_json(self) -> str:
         """One line of `rejects.jsonl`."""
         return json.dumps(asdict(self), ensure_ascii=True)

@@ -123,16 +123,9 @@ def source_problems(source: Source, split: str | None, name: str) -> Benchmark:
     for item in all_problems(source):
         if isinstance(item, Problem) and split in (None, item.split):
             problems.append(item)
-        elif isinstance(item, Reject) and not _of_a_solution(item):
-            raise DataError(
-                f"{name}: {item.place} is no problem ({item.reason}: {item.detail}); mend the source"
-            )
+        elif isinstance(item, Reject):
+            item.require_of_a_solution(name)
     return from_problems(problems, name)
-
-
-def _of_a_solution(reject: Reject) -> bool:
-    """Whether only a solution was rejected, whose place ends with its number in brackets, or those of a language."""
-    return reject.reason == "language" or reject.place.endswith("]")
 
 
 def from_problems(problems: Iterable[Problem | StoredProblem], name: str) -> Benchmark:
