@@ -82,10 +82,10 @@ class PreparedProblem:
 def prepare_problem(problem: Problem, tokenizer: PreTrainedTokenizerBase, rules: Rules) -> PreparedProblem:
     """Keep the solutions that can be trained on and count their tokens; every other one becomes a `Reject`.
 
-    Reasons, the first that holds: `bad_text` (a NUL, or no valid Unicode), `contaminated` (the statement or the
-    program contains one of an evaluation set), `empty_output`, `too_large` (more than `max_bytes`), `language`,
-    `labelled_both_ways` (all copies go), `duplicate` (the same program came before), `does_not_parse`,
-    `prompt_too_long` (nothing of the response fits into `max_length`), `too_long`.
+    Reasons, the first that holds. Of the statement: `bad_text` (a NUL, or no valid Unicode), `contaminated` (it holds a
+    text of an evaluation set). Of the program: `bad_text`, `empty_output`, `too_large` (more than `max_bytes`),
+    `language`, `labelled_both_ways` (all copies go), `duplicate` (the same program came before), `does_not_parse`,
+    `contaminated`, `prompt_too_long` (nothing of the response fits into `max_length`), `too_long`.
     """
     name = _printable(problem.problem_id)
     rejects: dict[int, Reject] = {}

@@ -60,8 +60,9 @@ def answer_of(task: Task, text: str) -> Answer:
 
 
 def tokenize_answers(tokenizer: Any, answers: Sequence[Answer], max_length: int) -> list[TokenizedSample]:
-    """Answers as the critic was trained on them, numbered by their place in `answers`. Those without a response, or
-    without room for one, are left out."""
+    """Answers joined to their prompts as in training, numbered by their place in `answers`. Those without a response or
+    without room for one are left out. The prompts are those that were sampled from: HumanEval's are bare code, which a
+    critic that was trained under the template has not seen."""
     prompts = encode_text(tokenizer, [answer.prompt for answer in answers])
     responses = encode_text(tokenizer, [answer.response for answer in answers])
     samples = []
