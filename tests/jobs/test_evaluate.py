@@ -294,6 +294,7 @@ def test_samples_are_not_reranked_beside_other_problems(root: Path) -> None:
         ({"models": [{"name": "a"}]}, "set exactly one"),
         ({"models": [{"name": "a", "model": "x", "as_adapter": True}]}, "as_adapter is for a run"),
         ({"models": []}, "models"),
+        ({"rerank": {"run": "c", "actors": [1, 3]}}, r"rerank.actors = \[1, 3\]: .* give one number"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused(tmp_path: Path, sections: dict[str, Any], message: str) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import uuid
+from collections import deque
+from collections.abc import Iterator, Mapping
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import ray
 import transformers
@@ -22,6 +26,8 @@ from wmtp_ray.models.resolve import resolve_model
 from wmtp_ray.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 from wmtp_ray.models.value_model import read_card
 
+Call = TypeVar("Call")
+
 
 def find_reranker(config: RerankConfig, root: Path) -> tuple[ScorerUse, transformers.PreTrainedTokenizerBase]:
     """The critic that is to rank, and its tokenizer; `ModelError` or `StorageError` where it is not there."""
@@ -37,8 +43,8 @@ def find_reranker(config: RerankConfig, root: Path) -> tuple[ScorerUse, transfor
 def critic_values(
     config: RerankConfig, root: Path, run: str, answers: Mapping[SampleKey, Answer]
 ) -> dict[SampleKey, float]:
-    """v̄ of every answer that the critic can read; equal answers are read once. Connects to Ray; `run` names the
-    actors.
+    """v̄ of every answer that the critic can read; equal answers are read once. Connects to Ray; `run` is in the
+    actors' names.
 
     Errors: those of `find_reranker`, and `DataError` for a value that is not finite.
     """
@@ -47,11 +53,19 @@ def critic_values(
     samples = tokenize_answers(tokenizer, distinct, config.max_length)
     batches = batches_of(samples, config.tokens_per_batch, pad_token_id(tokenizer))
     values: dict[Answer, float] = {}
-    with connected(use.resources), closing(ScorePool(run, use)) as pool:
+    with connected(use.resources), closing(ScorePool(f"{run}-{uuid.uuid4().hex[:8]}", use)) as pool:
         actors = [ray.get_actor(name, namespace=NAMESPACE) for name in pool.access.groups[0]]
-        calls = [actors[n % len(actors)].score.remote(batch) for n, batch in enumerate(batches)]
-        for batch, call in zip(batches, calls, strict=True):
+        calls = ((batch, actors[n % len(actors)].score.remote(batch)) for n, batch in enumerate(batches))
+        for batch, call in ahead(calls, config.window * len(actors)):
             scored: BatchScores = answer(call)
             for number, scores in zip(batch.sample_ids.tolist(), scored.samples, strict=True):
                 values[distinct[number]] = mean_value(scores)
     return {key: values[one] for key, one in answers.items() if one in values}
+
+
+def ahead(calls: Iterator[Call], most: int) -> Iterator[Call]:
+    """`calls` in their order, each made when at most `most` that were made are not done with."""
+    made = deque(islice(calls, most))
+    while made:
+        yield made.popleft()
+        made.extend(islice(calls, 1))

@@ -133,10 +133,11 @@ class ScoreAccess:
 
 
 class ScorePool:
-    """The actors of one run, named after it and its attempt. `access` is what workers need to find them."""
+    """The actors of one attempt of a run. `access` is what workers need to find them."""
 
     def __init__(self, run: str, use: ScorerUse, directory: Path | None = None) -> None:
-        """`directory` of the run is where actors leave word of their deaths."""
+        """`run` is in the actors' names, so that no other pool may have it. `directory` of the run is where actors
+        leave word of their deaths."""
         self._run, self._use, self._directory = run, use, directory
         self._cache = self._start(ScoreCache, f"scores-{run}", {"num_cpus": 0}).remote(
             str(use.cache_file), use.pool.cache_bytes

@@ -200,7 +200,8 @@ class JudgeConfig(Section):
 
 
 class RerankConfig(CriticPoolConfig):
-    """A critic that chooses among each problem's samples, and the actors that score them."""
+    """A critic that chooses among each problem's samples, and the actors that score them. `window`: batches of each
+    actor that are under way."""
 
     max_length: PositiveInt = 2048
     """Prompt and answer together, in tokens; longer answers are cut."""
@@ -212,6 +213,10 @@ class RerankConfig(CriticPoolConfig):
         checks.scorer_named("rerank", self)
         if self.folds is not None:
             raise ValueError(f"rerank.folds = {self.folds}: samples are ranked by one critic; leave it out")
+        if not isinstance(self.actors, int):
+            raise ValueError(
+                f"rerank.actors = {list(self.actors)}: their number stays the same; give one number"
+            )
         return self
 
 
