@@ -69,7 +69,8 @@ def all_problems(source: Source) -> Iterator[Problem | Reject]:
 def source_identity(config: SourceConfig) -> dict[str, Any]:
     """A source as a manifest records it: its section, with names and sizes of files instead of their places.
 
-    So a store has the same fingerprint wherever its files lay. `DataError` for a file that is missing or empty.
+    So a store has the same fingerprint wherever its files lay; an edit that keeps a file's size does not show.
+    `DataError` for a file that is missing or empty.
     """
     identity = config.model_dump(mode="json")
     for key in ("path", "paths"):
