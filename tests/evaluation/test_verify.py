@@ -219,12 +219,15 @@ def test_tests_without_checks_are_refused() -> None:
 def test_functions_of_the_tests_that_nothing_calls_judge_nothing() -> None:
     """A program without `g` would pass where they are only defined, and fail where `check` is called without it."""
     check = "def check (f):\n    assert f(1) == -1\n"
-    for code in ("def test_neg():\n    assert g(1) == -1\n", check, "class T:\n    assert g(1) == -1\n"):
+    uncalled = "def test_neg(): assert g(1) == -1\n"
+    seeded = f"import random\nrandom.seed(0)\nprint(1)\n{uncalled}"
+    for code in (uncalled, check, f"class T:\n    {uncalled}", f"if True:\n    {uncalled}", seeded):
         with pytest.raises(DataError, match="check nothing"):
             verify("def h(x): return x", Tests("assert", code=code))
     called = {
         Tests("assert", code=check, entry_point="g"),
         Tests("assert", code=f"{check}\ncheck(g)"),
+        Tests("assert", code="class T:\n    assert g(1) == -1\n"),
         Tests("assert", code="def test():\n    assert g(1) == -1\nif __name__ == '__main__':\n    test()"),
     }
     for tests in called:

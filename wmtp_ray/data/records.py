@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -54,7 +55,8 @@ class Tests:
     @property
     def has_check(self) -> bool:
         """Whether `code` has a function `check` that is called with the entry point."""
-        return bool(self.entry_point) and "check" in _functions(_parsed(self.code))
+        defined = (node.name for node in _parsed(self.code).body if isinstance(node, ast.FunctionDef))
+        return bool(self.entry_point) and "check" in defined
 
     def require_usable(self) -> None:
         """`DataError` for tests that would judge all programs alike: no cases, code that checks nothing when it is run,
@@ -66,7 +68,7 @@ class Tests:
             for case in self.cases:
                 _parsed(case.input, "eval")
                 expected_value(case.expected)
-        elif self.kind == "assert" and not (self.has_check or any(map(_checks, _parsed(self.code).body))):
+        elif self.kind == "assert" and not (self.has_check or any(map(_checks, _run(_parsed(self.code))))):
             raise DataError(
                 "tests of kind assert check nothing when they are run; write asserts or calls at the top level, or a "
                 "function check and the entry_point that it is called with"
@@ -81,15 +83,22 @@ def _parsed(text: str, mode: Literal["exec", "eval"] = "exec") -> Any:
         raise DataError(f"test code {text[:80]!r} does not parse: {error}") from None
 
 
-def _functions(module: ast.Module) -> list[str]:
-    return [node.name for node in module.body if isinstance(node, ast.FunctionDef)]
+def _run(module: ast.Module) -> Iterator[ast.AST]:
+    """All that is run with the module: no functions, which must be called."""
+    left: list[ast.AST] = [module]
+    while left:
+        node = left.pop()
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield node
+            left.extend(ast.iter_child_nodes(node))
 
 
-def _checks(statement: ast.stmt) -> bool:
-    """Whether a statement at the top level can tell one program from another."""
-    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return False
-    return any(isinstance(node, ast.Assert | ast.Raise | ast.Call) for node in ast.walk(statement))
+def _checks(node: ast.AST) -> bool:
+    """Whether it can tell one program from another: asserts, raises, or calls a function of the tests or the program
+    (`f(1)`, not `random.seed(0)` or `print(1)`)."""
+    if isinstance(node, ast.Call):
+        return isinstance(node.func, ast.Name) and not hasattr(builtins, node.func.id)
+    return isinstance(node, ast.Assert | ast.Raise)
 
 
 def expected_value(text: str) -> Any:
