@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,6 +70,20 @@ def test_what_is_not_whole_is_no_directory(tmp_path: Path, memory: fsspec.Abstra
         download(URI, "thing", tmp_path / "cache")
     memory.pipe(f"/bucket/things/one/{lost}", (tmp_path / "source" / lost).read_bytes())
     assert verify_manifest(download(URI, "thing", tmp_path / "cache"), "thing")
+
+
+@pytest.mark.parametrize("name", ["../../escaped", "below/../../../escaped", "{tmp_path}/escaped"])
+def test_nothing_is_written_outside_the_copy(tmp_path: Path, memory: fsspec.AbstractFileSystem, name: str):
+    name = name.format(tmp_path=tmp_path)
+    upload(written(tmp_path / "source"), "thing", URI)
+    manifest = json.loads(memory.cat(f"/bucket/things/one/{MANIFEST_NAME}"))
+    manifest["files"][name] = {"bytes": 1, "sha256": ""}
+    memory.pipe(f"/bucket/things/one/{MANIFEST_NAME}", json.dumps(manifest).encode())
+    for place in (f"/bucket/things/one/{name}", "/bucket/escaped", "/escaped"):
+        memory.pipe(place, b"x")
+    with pytest.raises(StorageError, match="is not a manifest"):
+        download(URI, "thing", tmp_path / "cache")
+    assert {path.name for path in tmp_path.iterdir()} <= {"source", "cache"}
 
 
 def test_a_damaged_file_is_refused(tmp_path: Path, memory: fsspec.AbstractFileSystem):

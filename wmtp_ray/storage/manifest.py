@@ -9,10 +9,10 @@ import hashlib
 import json
 import os
 import uuid
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from wmtp_ray.errors import StorageError
 
@@ -27,18 +27,25 @@ class FileEntry(BaseModel):
     sha256: str
 
 
+def _inside(name: str) -> str:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"{name!r} does not lie below the manifest's directory")
+    return name
+
+
 class Manifest(BaseModel):
     """What a complete directory holds.
 
     `kind` says what the directory is ("store", "checkpoint", ...), `facts` whatever its writer wants to record (JSON
-    values), `files` every file by its path relative to the directory, and `fingerprint` the hash over kind, facts and
+    values), `files` every file by its path below the directory, and `fingerprint` the hash over kind, facts and
     files: equal fingerprints mean equal content.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     kind: str
     facts: dict[str, Any]
-    files: dict[str, FileEntry]
+    files: dict[Annotated[str, AfterValidator(_inside)], FileEntry]
     fingerprint: str
 
 
