@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +136,42 @@ def test_no_attempt_is_current_in_a_run_that_was_moved_aside(tmp_path: Path) -> 
 def test_the_commit_may_be_stated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WMTP_COMMIT", "abc123")
     assert commit() == environment()["commit"] == "abc123"
+
+
+def test_a_repository_that_does_not_track_the_code_does_not_name_it(tmp_path: Path) -> None:
+    package = tmp_path / ".venv" / "wmtp_ray"
+    shutil.copytree(
+        Path(__file__).parents[2] / "wmtp_ray", package, ignore=shutil.ignore_patterns("__pycache__")
+    )
+    (tmp_path / ".gitignore").write_text(".venv\n")
+
+    def git(*arguments: str) -> str:
+        author = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        done = subprocess.run(
+            ["git", *author, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    def named() -> str:
+        environment = {k: v for k, v in os.environ.items() if k != "WMTP_COMMIT"}
+        program = "from wmtp_ray.storage.runs import commit; print(commit())"
+        done = subprocess.run(
+            [sys.executable, "-B", "-c", program],
+            cwd=package.parent,
+            env=environment | {"PYTHONPATH": str(package.parent)},
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout.strip()
+
+    git("init", "--quiet")
+    git("add", ".gitignore")
+    git("commit", "--quiet", "--message", "the user's own")
+    assert named().startswith("source-")
+    git("add", "--force", ".venv/wmtp_ray")
+    git("commit", "--quiet", "--message", "with the code")
+    assert named() == git("rev-parse", "--short", "HEAD")
 
 
 def test_another_run_may_be_gone_on_with_where_nothing_but_names_differs(tmp_path: Path) -> None:

@@ -233,23 +233,28 @@ def environment() -> dict[str, Any]:
 
 
 def commit() -> str:
-    """The git commit of the code: from WMTP_COMMIT (a submitted job has no repository), else asked of git, else a
-    hash of the library's sources."""
+    """The git commit of the code: from WMTP_COMMIT (a submitted job has no repository), else asked of the repository
+    that tracks this file (one that it is merely installed in says nothing of it), else a hash of the library's
+    sources."""
     if stated := os.environ.get("WMTP_COMMIT"):
         return stated
-    here = Path(__file__).parent
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
+        _git("ls-files", "--error-unmatch", Path(__file__).name)
+        return _git("describe", "--always", "--dirty")
     except (OSError, subprocess.SubprocessError):
-        return f"source-{_source_hash(here.parent)}"
-    return described.stdout.strip()
+        return f"source-{_source_hash(Path(__file__).parents[1])}"
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=True,
+    )
+    return done.stdout.strip()
 
 
 def _source_hash(package: Path) -> str:
