@@ -92,6 +92,22 @@ def test_what_will_not_is_not(status: int) -> None:
     assert transport.asked == 1
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(200, text="<html>"),
+        httpx.Response(200, json=[]),
+        httpx.Response(200, json={"status": "ok"}),
+        httpx.Response(200, json={"critic": {"fingerprint": "f"}}),
+    ],
+)
+def test_what_another_server_answers_is_a_refusal(answer: httpx.Response) -> None:
+    client, transport = scripted(answer)
+    with pytest.raises(ServiceRefusal, match="/v1/info answered something else"):
+        client.critic()
+    assert transport.asked == 1
+
+
 @pytest.mark.parametrize("token", ["secret\nof two lines", "secret\x00", "sécret"])
 def test_a_token_that_no_header_may_hold_is_refused_and_not_shown(token: str) -> None:
     with pytest.raises(ConfigError, match="bearer token") as error:

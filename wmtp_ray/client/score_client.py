@@ -49,6 +49,12 @@ class ServiceRefusal(WMTPError, ValueError):
     problem: ProblemDocument | None = None
 
 
+class _Info(BaseModel):
+    """What the client reads of `/v1/info`."""
+
+    critic: CriticIdentity
+
+
 class ScoreClient:
     """Asks the service at `url`. May be shared by threads; close it, or use it in a `with`.
 
@@ -105,7 +111,7 @@ class ScoreClient:
 
     def critic(self) -> CriticIdentity:
         """Which critic serves just now. A rolled-in one has another fingerprint: every answer says which it was."""
-        return CriticIdentity.model_validate(self._ask("GET", "/v1/info").json()["critic"])
+        return self._parsed("/v1/info", self._ask("GET", "/v1/info"), _Info).critic
 
     def score(self, items: Sequence[Item], options: Options | None = None) -> ScoreAnswer:
         """Values, advantages and weights of items, in one request: statistics are over all of them."""
@@ -180,6 +186,9 @@ class ScoreClient:
     def _post(self, path: str, request: BaseModel, answer: type[AnswerT]) -> AnswerT:
         body = request.model_dump_json(exclude_none=True).encode()
         response = self._ask("POST", path, content=body, headers={"Content-Type": "application/json"})
+        return self._parsed(path, response, answer)
+
+    def _parsed(self, path: str, response: httpx.Response, answer: type[AnswerT]) -> AnswerT:
         try:
             return answer.model_validate_json(response.content)
         except ValidationError as error:
