@@ -86,7 +86,7 @@ class Guard:
         if not self._service.tokens:
             # Also keeps web pages out that have their own name resolve to this machine.
             name = _host_name(headers.get(b"host", b"").decode("latin-1"))
-            if name not in (*LOOPBACK_NAMES, *self._service.config.public_host):
+            if name not in (*LOOPBACK_NAMES, *map(str.lower, self._service.config.public_host)):
                 raise Problem(
                     403,
                     "not-local",
@@ -162,7 +162,8 @@ def _headers(scope: Scope) -> dict[bytes, bytes]:
 
 
 def _host_name(host: str) -> str:
-    """`localhost:8000` and `[::1]:8000` without the port."""
+    """`localhost:8000` and `[::1]:8000` without the port, in lower case, since names differ in nothing by it."""
+    host = host.lower()
     if host.startswith("["):
         return host[1:].partition("]")[0]
-    return host.partition(":")[0].lower()
+    return host.partition(":")[0]

@@ -124,6 +124,15 @@ def test_without_tokens_only_this_machines_names_are_answered(api: TestClient, h
         assert api.get("/v1/info", headers={"Host": name}).status_code == 200
 
 
+def test_names_are_the_same_in_upper_and_in_lower_case(root: Path) -> None:
+    async def ask(client: httpx.AsyncClient) -> None:
+        for name in ("Critic.example", "critic.example:443", "CRITIC.EXAMPLE", "[2001:DB8::1]", "LOCALHOST"):
+            assert (await client.get("/healthz", headers={"Host": name})).status_code == 200
+        assert (await client.get("/healthz", headers={"Host": "example"})).status_code == 403
+
+    _asked(service_config(root, public_host=["Critic.Example", "2001:db8::1"]), ask)
+
+
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "", "application/jsonx"])
 def test_only_json_is_read(api: TestClient, kind: str) -> None:
     assert refused(api, 415, content=b"{}", headers={"Content-Type": kind}).type.endswith("not-json")
