@@ -14,7 +14,6 @@ from pydantic import BaseModel
 from serve.guard import Guard, is_open
 from serve.problems import Problem, documented, on_http_exception, on_invalid, on_problem
 from serve.service import ScoringService
-from serve.weigh import default_options
 from wmtp_ray import __version__
 from wmtp_ray.client.wire import (
     CriticIdentity,
@@ -134,7 +133,7 @@ def _add_operations(api: FastAPI, service: ScoringService) -> None:
             backbone=Path(model.name).name,
             head=model.head,
             ranks=serving.critic.ranks,
-            options=default_options(serving.weighting),
+            options=serving.options,
             ema=EMAShown(run=ema.run, mean=ema.mean, std=ema.std) if ema else None,
             limits=AcceptedLimits(
                 body_bytes=limits.body_bytes,

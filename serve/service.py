@@ -21,7 +21,7 @@ from serve.measures import Measures
 from serve.problems import Problem, unusable
 from serve.samples import Prepared, Preparer
 from serve.tokens import BearerTokens
-from serve.weigh import Weighed, resolve, weigh
+from serve.weigh import Weighed, default_options, resolve, weigh
 from wmtp_ray.client.base64_arrays import encode_array
 from wmtp_ray.client.wire import (
     ItemScore,
@@ -52,6 +52,7 @@ class Serving:
     config: ServeConfig
     critic: ServedCritic
     weighting: CriticWeighting
+    options: Options
     ema: EMAStatistics | None
     preparer: Preparer
     batcher: TokenBatcher
@@ -189,6 +190,7 @@ def _load(config: ServeConfig, measures: Measures) -> Serving:
         weighting = resolve(
             Options(), config.weighting or (ema.weighting if ema else CriticWeighting()), critic
         )
+        options = default_options(weighting)
     except Problem as problem:
         raise ConfigError(f"weighting: {problem}") from None
     batcher = TokenBatcher(
@@ -200,7 +202,7 @@ def _load(config: ServeConfig, measures: Measures) -> Serving:
         on_start=partial(torch.set_num_threads, config.critic.threads),
         on_forward=measures.forward,
     )
-    return Serving(config, critic, weighting, ema, Preparer(critic, config.limits), batcher)
+    return Serving(config, critic, weighting, options, ema, Preparer(critic, config.limits), batcher)
 
 
 async def _drained(serving: Serving) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from pydantic import ValidationError
 from torch import Tensor
 
 from serve.critic import EMAStatistics, ServedCritic
@@ -70,8 +71,13 @@ def resolve(options: Options, defaults: CriticWeighting, critic: ServedCritic) -
 
 
 def default_options(weighting: CriticWeighting) -> Options:
-    """What a request that says nothing asks for; `weighting` is resolved."""
-    return Options.model_validate({name: getattr(weighting, name) for name in _FIELDS})
+    """What a request that says nothing asks for; `weighting` is resolved. 422 for numbers that no request may have."""
+    try:
+        return Options.model_validate({name: getattr(weighting, name) for name in _FIELDS})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        name = fault["loc"][0]
+        raise unusable(f"{name} is {fault['input']}: {fault['msg']}", f"/options/{name}") from None
 
 
 def weigh(

@@ -245,7 +245,9 @@ def test_statistics_of_a_training_run(root: Path, tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("weighting", [{"gamma": 0.9}, {"rewards": True}])
+@pytest.mark.parametrize(
+    "weighting", [{"gamma": 0.9}, {"rewards": True}, {"beta": 1e-7}, {"max_weight": 2e6}]
+)
 def test_defaults_that_every_request_would_fail_with_are_refused_at_the_start(
     root: Path, weighting: dict[str, Any]
 ) -> None:
