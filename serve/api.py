@@ -114,7 +114,7 @@ def _add_operations(api: FastAPI, service: ScoringService) -> None:
 
     @api.post("/v1/rank", response_model=RankAnswer, responses=documented(*_POSTED), tags=["scoring"])
     async def rank(request: RankRequest) -> Any:
-        """Responses to one instruction by mean value, best first, with the probability of each being the better."""
+        """Responses to one instruction by mean value, best first; from a ranking critic also P(i is better than j)."""
         return _json(await service.rank(request))
 
     @api.post("/v1/values", response_model=ValuesAnswer, responses=documented(*_POSTED), tags=["scoring"])

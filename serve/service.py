@@ -276,8 +276,13 @@ def _rank_answer(serving: Serving, prepared: list[Prepared], scores: list[np.nda
         )
         for i in sorted(range(len(means)), key=lambda i: (-means[i], i))
     ]
-    probabilities = [[_logistic(mine - other) for other in means] for mine in means]
-    answer = RankAnswer(critic=serving.critic.identity, ranking=ranking, probabilities=probabilities)
+    answer = RankAnswer(
+        critic=serving.critic.identity,
+        ranking=ranking,
+        probabilities=[[_logistic(mine - other) for other in means] for mine in means]
+        if serving.critic.ranks
+        else None,
+    )
     return answer.model_dump_json().encode()
 
 

@@ -12,12 +12,12 @@ const CHOICES = ["credit", "statistics", "normalize"];
 const SWITCHES = ["truncate"];
 const tip = new Tip(at("tip"));
 let asking = 0;
-let defaults = null; // What options are where nothing is said.
+let served = null; // What serves, by its own account.
 
 async function begin() {
   listen();
   await examples();
-  await meet();
+  await greet();
   await show(location.hash);
 }
 
@@ -31,7 +31,7 @@ function listen() {
   });
   at("token").addEventListener("change", async () => {
     keepToken(at("token").value.trim());
-    await meet();
+    await greet();
     await show(location.hash);
   });
   at("link").addEventListener("click", async () => {
@@ -53,16 +53,20 @@ async function examples() {
   });
 }
 
-// Who serves, and its options.
+// Who serves.
 async function meet() {
+  served = await info();
+  const critic = served.critic;
+  at("critic").replaceChildren("critic ", element("b", {}, critic.version), ` · ${served.backbone}, ${critic.dtype}`);
+  at("critic").title = `fingerprint ${critic.fingerprint}`;
+  at("statistics").querySelector("[value=ema]").disabled = served.ema === null;
+}
+
+// The same for the first time: its options go into the form.
+async function greet() {
   try {
-    const served = await info();
-    const critic = served.critic;
-    at("critic").replaceChildren("critic ", element("b", {}, critic.version), ` · ${served.backbone}, ${critic.dtype}`);
-    at("critic").title = `fingerprint ${critic.fingerprint}`;
-    defaults = served.options;
-    for (const name of [...NUMBERS, ...CHOICES]) at(name).value = defaults[name];
-    at("statistics").querySelector("[value=ema]").disabled = served.ema === null;
+    await meet();
+    for (const name of [...NUMBERS, ...CHOICES]) at(name).value = served.options[name];
     if (served.ema) at("statistics").value = "ema";
     at("key").hidden = true;
     refuse(null);
@@ -109,10 +113,10 @@ async function ask() {
   at("state").textContent = "Scoring …";
   try {
     const answer = await score({ items, options: wanted.options }, (text) => late() || (at("state").textContent = text));
-    defaults ??= (await info()).options;
+    if (answer.critic.fingerprint !== served?.critic.fingerprint) await meet(); // another one was rolled in
     if (late()) return;
     shown = wanted;
-    const verdict = render(answer, { ...defaults, ...wanted.options });
+    const verdict = render(answer, { ...served.options, ...wanted.options });
     history.replaceState(null, "", await toFragment(wanted));
     at("link").disabled = false;
     at("state").textContent = verdict;
@@ -150,11 +154,14 @@ function render({ items }, options) {
   at("empty").hidden = true;
   at("result").hidden = false;
   if (items.length === 2) {
-    // The ranking loss says so: the logistic function of the difference of mean values.
-    const probability = 1 / (1 + Math.exp(items[1].mean_value - items[0].mean_value));
-    at("probability").textContent = percent(probability);
+    // The ranking loss says so: the logistic function of the difference of mean values. Other values are no log-odds.
+    const difference = items[0].mean_value - items[1].mean_value;
+    const probability = 1 / (1 + Math.exp(-difference));
+    at("preference").textContent = served.ranks ? percent(probability) : number(difference);
+    at("meaning").textContent = served.ranks ? "that A is the better one" : "mean value of A minus that of B";
     at("share").style.width = `${100 * probability}%`;
-    return `Both scored: ${percent(probability)} that A is the better one.`;
+    at("bar").hidden = at("reason").hidden = !served.ranks;
+    return `Both scored: ${at("preference").textContent} ${at("meaning").textContent}.`;
   }
   return `Scored: mean value ${number(items[0].mean_value)}.`;
 }

@@ -30,7 +30,7 @@ from wmtp_ray.models.value_model import ValueModel
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
-def save_critic(root: Path, run: str, seed: int, model: Path | None = None) -> Path:
+def save_critic(root: Path, run: str, seed: int, model: Path | None = None, method: str = "ranking") -> Path:
     """An exported critic `run` under the storage root `root`, and its backbone; values spread over about ±2."""
     model = model or save_tiny_model(root / "model")
     config = ValueModelConfig(name=str(model), head="linear", lora=LoRAConfig(rank=4, alpha=8))
@@ -39,7 +39,7 @@ def save_critic(root: Path, run: str, seed: int, model: Path | None = None) -> P
         torch.manual_seed(seed)
         critic.head.out.weight.normal_(0, 0.1)
     directory = root / "runs" / f"critic-{run}" / "export"
-    critic.save(directory, {"made": "by a test"})
+    critic.save(directory, {"objective": {"method": method}})
     return directory
 
 

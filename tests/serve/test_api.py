@@ -133,8 +133,21 @@ def test_ranking_orders_by_mean_value_with_logistic_probabilities(api: TestClien
     for i in range(4):
         for j in range(4):
             expected = 1 / (1 + math.exp(means[j] - means[i]))
+            assert ranked.probabilities is not None
             assert ranked.probabilities[i][j] == pytest.approx(expected)
     assert means[1] == pytest.approx(means[3], abs=1e-5)
+
+
+def test_values_of_a_critic_that_was_not_trained_by_ranking_are_no_log_odds(
+    root: Path, tmp_path: Path
+) -> None:
+    save_critic(tmp_path, "quickstart", 1, model=root / "model", method="lambda_return")
+    with served(service_config(tmp_path)) as client:
+        assert client.get("/v1/info").json()["ranks"] is False
+        wanted = {"instruction": ITEM["instruction"], "responses": ["pass\n", CODE]}
+        ranked = RankAnswer.model_validate_json(client.post("/v1/rank", json=wanted).content)
+    assert len(ranked.ranking) == 2
+    assert ranked.probabilities is None
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_a_link_shows_its_view(url: str, tmp_path: Path) -> None:
     assert len(labels) == len(visible)  # the tokens that complete the emoji are shown as one
     weights = {f"{weight:.2f}" for piece, weight in expected if piece and "👧" not in piece}
     assert weights <= {weight for _, weight in labels}
-    assert re.search(r'id="probability">\d+ %<', page)
+    assert re.search(r'id="preference">\d+ %<', page)
     assert "hidden" not in tag("result", page) and "hidden" in tag("empty", page)
     assert re.search(r'role="status">Both scored: \d+ % that A is the better one\.<', page)
 
@@ -97,7 +97,7 @@ def test_an_empty_bound_is_the_services_own(url: str, tmp_path: Path) -> None:
 
 
 @needs_chromium
-@pytest.mark.parametrize("check", ["keyboard", "long", "link", "token"])
+@pytest.mark.parametrize("check", ["keyboard", "long", "link", "rolled", "token"])
 def test_in_the_browser(url: str, tmp_path: Path, check: str) -> None:
     """The checks of `page_checks/`, which use the page's own modules and write what they found."""
     page = shown(f"{url}/checks/frame.html#{check}", tmp_path)

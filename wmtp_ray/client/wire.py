@@ -195,9 +195,10 @@ class RankAnswer(Wire):
 
     critic: CriticIdentity
     ranking: list[RankedResponse]
-    probabilities: list[list[float]]
+    probabilities: list[list[float]] | None
     """[i][j]: P(response i is better than response j), by place in the request: the logistic function of the
-    difference of mean values, as the ranking loss defines it."""
+    difference of mean values, as the ranking loss defines it. Null from a critic that was not trained by ranking, whose
+    values are no log-odds."""
 
 
 class ValuesAnswer(Wire):
