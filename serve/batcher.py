@@ -26,7 +26,8 @@ ScoreRows = Callable[[Rows], list[np.ndarray]]
 MOST_PADDING = 0.1
 """Share of a batch's positions that may be padding: on a CPU a smaller batch costs less than padded rows."""
 _NEW_SHARE = 0.5
-"""Weight of a full batch in the estimated speed; emptier ones, which are slower per token, weigh less."""
+"""Weight of a batch in the estimated speed. An emptier one, which is slower per token, weighs less where it was slower
+than estimated; a faster one shows that the estimate is too low."""
 
 
 class QueueFull(WMTPError):
@@ -182,14 +183,15 @@ class TokenBatcher:
                 unit.future.set_exception(error)
             return
         seconds = time.monotonic() - started
+        tokens = sum(unit.tokens for unit in batch)
+        speed = tokens / max(seconds, 1e-6)
+        share = 1.0 if speed > self._speed else min(1.0, tokens / self._batch_tokens)
+        self._speed += _NEW_SHARE * share * (speed - self._speed)
         at = 0
         for unit in batch:
             count = sum(map(len, unit.rows))
             unit.future.set_result(values[at : at + count])
             at += count
-        tokens = sum(unit.tokens for unit in batch)
-        share = _NEW_SHARE * min(1.0, tokens / self._batch_tokens)
-        self._speed += share * (tokens / max(seconds, 1e-6) - self._speed)
         padded = len(rows) * max(unit.longest for unit in batch)
         self._on_forward(Forward(tokens, padded, at, seconds, started - min(unit.queued for unit in batch)))
 

@@ -60,8 +60,10 @@ class ServedCritic:
     """Token ids that it knows: 0 to vocabulary - 1."""
     ranks: bool
     """Whether it was trained by ranking: its values then have neither scale nor offset."""
+    probe: list[list[TokenizedSample]]
+    """Rows of about 1,024 tokens together, of which the speed is measured."""
     tokens_per_second: float
-    """Of the probe: a first estimate."""
+    """Of the probe, when the critic was loaded: a first estimate."""
 
     @classmethod
     def load(cls, config: ServedCriticConfig, storage: Path) -> ServedCritic:
@@ -91,10 +93,10 @@ class ServedCritic:
         )
         pad = pad_token_id(tokenizer)
         score(model, pack([[sample]], pad), device)  # the first forward pays for warming up
-        rows = [[sample]] * max(1, PROBE_TOKENS // len(sample.token_ids))
+        probe = [[sample]] * max(1, PROBE_TOKENS // len(sample.token_ids))
         started = time.perf_counter()
-        score(model, pack(rows, pad), device)
-        rate = len(rows) * len(sample.token_ids) / (time.perf_counter() - started)
+        score(model, pack(probe, pad), device)
+        rate = len(probe) * len(sample.token_ids) / (time.perf_counter() - started)
         return cls(
             model=model,
             tokenizer=tokenizer,
@@ -103,6 +105,7 @@ class ServedCritic:
             max_tokens=max_tokens,
             vocabulary=int(model.backbone.config.vocab_size),
             ranks=card.training_config.get("objective", {}).get("method", "ranking") == "ranking",
+            probe=probe,
             tokens_per_second=rate,
         )
 

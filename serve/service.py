@@ -18,7 +18,7 @@ import torch
 from serve.batcher import QueueFull, TokenBatcher
 from serve.critic import EMAStatistics, ServedCritic, read_ema
 from serve.measures import Measures
-from serve.problems import Problem, unusable
+from serve.problems import Problem
 from serve.samples import Prepared, Preparer
 from serve.tokens import BearerTokens
 from serve.weigh import Weighed, default_options, resolve, weigh
@@ -58,14 +58,19 @@ class Serving:
     batcher: TokenBatcher
     requests: int = field(default=0)
 
-    def require_quick(self, rows: list[list[TokenizedSample]]) -> None:
-        """422 for a packed batch whose one forward would take so long that the replica passed for one that hangs."""
+    async def require_quick(self, rows: list[list[TokenizedSample]]) -> None:
+        """503 for a packed batch whose one forward would take so long that the replica passed for one that hangs: by a
+        speed measured for it, lest the estimate of a bad moment refuse for ever."""
+        if self.batcher.seconds_for(rows) > self.config.forward_seconds:
+            await self.batcher.score_packed(self.critic.probe)
         seconds = self.batcher.seconds_for(rows)
         if seconds > self.config.forward_seconds:
-            raise unusable(
-                f"one forward pass over these {len(rows)} rows would take about {seconds:.0f} s here and may take "
-                f"{self.config.forward_seconds:g} s; send smaller batches",
-                "/rows",
+            raise Problem(
+                503,
+                "too-slow",
+                f"one forward pass over these {len(rows)} rows would take about {seconds:.0f} s here just now and may "
+                f"take {self.config.forward_seconds:g} s; send smaller batches, or the same later",
+                retry_after=1,
             )
 
 
@@ -139,8 +144,8 @@ class ScoringService:
         """`POST /v1/values`."""
         async with self._entered() as serving:
             rows = await self._on_thread(serving.preparer.rows, request)
-            serving.require_quick(rows)
             with _refusals():
+                await serving.require_quick(rows)
                 scores = await serving.batcher.score_packed(rows)
             values = [encode_array(values, "<f4") for values in scores]
             return ValuesAnswer(critic=serving.critic.identity, values=values).model_dump_json().encode()

@@ -18,7 +18,14 @@ from serve.measures import NoMeasures
 from serve.service import ScoringService
 from tests.serve.conftest import save_critic, served, service_config
 from wmtp_ray.client.base64_arrays import encode_array
-from wmtp_ray.client.wire import ProblemDocument, RankAnswer, ScoreAnswer
+from wmtp_ray.client.wire import (
+    PackedSample,
+    ProblemDocument,
+    RankAnswer,
+    ScoreAnswer,
+    ValuesAnswer,
+    ValuesRequest,
+)
 from wmtp_ray.config import PolicyJobConfig, load_config
 from wmtp_ray.errors import ConfigError, StorageError
 from wmtp_ray.models.value_model import KIND
@@ -277,7 +284,23 @@ def test_a_packed_batch_that_would_keep_the_model_too_long_is_refused(root: Path
     assert api.post("/v1/values", json=wanted).status_code == 200
     with served(service_config(root, forward_seconds=1e-6)) as client:
         refused = client.post("/v1/values", json=wanted)
-    assert refused.status_code == 422 and "send smaller batches" in refused.json()["detail"]
+    assert refused.status_code == 503 and refused.headers["retry-after"] == "1"
+    assert "send smaller batches" in refused.json()["detail"]
+
+
+def test_a_packed_batch_is_not_refused_by_an_estimate_of_a_bad_moment(root: Path) -> None:
+    row = [PackedSample(token_ids=encode_array(np.ones(300, dtype=np.int32), "<i4"), response_start=1)]
+
+    async def ask() -> ValuesAnswer:
+        service = ScoringService(NoMeasures())
+        await service.configure(service_config(root))
+        service.serving.batcher._speed = 1.0
+        try:
+            return ValuesAnswer.model_validate_json(await service.values(ValuesRequest(rows=[row])))
+        finally:
+            await service.close()
+
+    assert len(asyncio.run(ask()).values) == 1
 
 
 def test_a_configuration_without_its_statistics_starts_no_model(root: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -136,6 +137,20 @@ def test_a_wait_that_would_be_too_long_is_refused_with_its_length() -> None:
             await accepted
 
     asyncio.run(ask())
+
+
+def test_a_small_fast_batch_raises_a_low_estimate_and_a_small_slow_one_hardly_lowers_it() -> None:
+    def slow(rows: Rows) -> list[np.ndarray]:
+        time.sleep(0.05)
+        return own_ids(rows)
+
+    async def seconds_after_one(tokens_per_second: float) -> float:
+        with batcher(slow, batch_tokens=1_000_000, tokens_per_second=tokens_per_second) as made:
+            await made.score_packed([[sample(10)]])
+            return made.seconds_for([[sample(10)]])
+
+    assert asyncio.run(seconds_after_one(0.01)) < 1000 / 2
+    assert asyncio.run(seconds_after_one(1e6)) == pytest.approx(10 / 1e6, rel=1e-4)
 
 
 def test_one_bad_sample_is_not_its_neighbours_fault() -> None:
