@@ -28,7 +28,6 @@ TITLES = {
     503: "Not now",
     504: "Not done in time",
 }
-MOST_CAUSES = 20
 
 
 class Problem(WMTPError):
@@ -91,13 +90,12 @@ async def on_http_exception(_: Request, error: Exception) -> Response:
 async def on_invalid(_: Request, error: Exception) -> Response:
     """Of a body that does not fit its schema. What was sent is not repeated: it may be private."""
     assert isinstance(error, RequestValidationError)
-    faults = error.errors()
     causes = [
         ProblemCause(pointer=_pointer(fault["loc"]), detail=_plain(str(fault["msg"])))
-        for fault in faults[:MOST_CAUSES]
+        for fault in error.errors()
     ]
     first = causes[0] if causes else ProblemCause(pointer="", detail="the request is not valid")
-    others = len(faults) - 1
+    others = len(causes) - 1
     more = f" (and {others} more fault{'s'[: others > 1]})" if others else ""
     detail = f"{first.pointer or 'body'}: {first.detail}{more}; see /docs for what is accepted"
     return Problem(422, "invalid", detail, causes=causes).response()

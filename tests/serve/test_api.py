@@ -22,11 +22,13 @@ from wmtp_ray.client.wire import (
     PackedSample,
     ProblemDocument,
     RankAnswer,
+    RankRequest,
     ScoreAnswer,
     ValuesAnswer,
     ValuesRequest,
 )
 from wmtp_ray.config import PolicyJobConfig, load_config
+from wmtp_ray.config.serve import MOST_ITEMS, ServeLimitsConfig
 from wmtp_ray.errors import ConfigError, StorageError
 from wmtp_ray.models.value_model import KIND
 from wmtp_ray.storage import read_manifest
@@ -201,6 +203,34 @@ def test_half_a_surrogate_pair_is_no_text(api: TestClient) -> None:
     body = b'{"items": [{"prompt": "x", "response": "\\ud83d"}]}'
     problem = refused(api, 422, content=body, headers={"Content-Type": "application/json"})
     assert "surrogate" in problem.detail
+
+
+@pytest.mark.parametrize(
+    ("path", "wanted", "pointer"),
+    [
+        ("score", {"items": [{}] * 3000}, "/items/0/instruction"),
+        ("score", {"items": [{"token_ids": [""] * 3000, "response_start": 0}]}, "/items/0/token_ids/0"),
+        ("score", {"items": [{"prompt": "", **dict.fromkeys(map(str, range(3000)))}]}, "/items/0"),
+        ("score", {"items": [ITEM], "options": dict.fromkeys(map(str, range(3000)))}, "/options"),
+        ("score", {"items": [ITEM], **dict.fromkeys(map(str, range(3000)))}, ""),
+        ("score", {"items": [None] * 5000}, "/items/0"),
+        ("rank", {"instruction": "", "responses": [0] * 3000}, "/responses/0"),
+        ("values", {"rows": [[{}] * 50] * 50}, "/rows/0/0/token_ids"),
+    ],
+)
+def test_however_many_faults_there_are_the_first_is_reported(
+    api: TestClient, path: str, wanted: dict[str, Any], pointer: str
+) -> None:
+    problem = refused(api, 422, f"/v1/{path}", json=wanted)
+    assert problem.errors[0].pointer == pointer
+    assert len(problem.errors) <= 2
+
+
+def test_no_service_takes_more_items_than_can_be_checked_soon() -> None:
+    with pytest.raises(ValidationError, match=f"at most {MOST_ITEMS} items"):
+        RankRequest(instruction="", responses=[""] * (MOST_ITEMS + 1))
+    with pytest.raises(ValidationError, match=f"less than or equal to {MOST_ITEMS}"):
+        ServeLimitsConfig(items=MOST_ITEMS + 1)
 
 
 @pytest.mark.parametrize(

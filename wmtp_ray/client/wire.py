@@ -5,10 +5,22 @@ Character positions count Unicode code points of the response (Python's `len`), 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    FailFast,
+    Field,
+    Tag,
+    model_validator,
+)
 
+from wmtp_ray.config.serve import MOST_ITEMS
+
+T = TypeVar("T")
 LARGEST_ID = 2**31 - 1
 
 
@@ -30,7 +42,22 @@ class Wire(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class InstructionItem(Wire):
+Several = Annotated[list[T], Field(min_length=1, max_length=MOST_ITEMS), FailFast()]
+"""At least one, of which the first fault is reported alone: a request has as many as it has bytes."""
+
+
+class RequestPart(Wire):
+    """What comes from outside. An object with more keys than it knows is one fault, whatever they are."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_keys(cls, given: Any) -> Any:
+        if isinstance(given, dict) and len(given) > len(cls.model_fields):
+            raise ValueError(f"there are {len(given)} keys, but only {', '.join(cls.model_fields)} are known")
+        return given
+
+
+class InstructionItem(RequestPart):
     """A task and its solution; the service renders the prompt that training uses and appends the end of sequence."""
 
     instruction: Text
@@ -38,17 +65,17 @@ class InstructionItem(Wire):
     response: Text
 
 
-class PromptItem(Wire):
+class PromptItem(RequestPart):
     """A prompt as the model sees it, and its continuation; the end of sequence is appended."""
 
     prompt: Text
     response: Text
 
 
-class TokenItem(Wire):
+class TokenItem(RequestPart):
     """Token ids as they are: nothing is added, `token_ids[:response_start]` is the prompt."""
 
-    token_ids: Annotated[list[Annotated[int, Field(ge=0, le=LARGEST_ID)]], Field(min_length=1)]
+    token_ids: Annotated[list[Annotated[int, Field(ge=0, le=LARGEST_ID)]], Field(min_length=1), FailFast()]
     response_start: Annotated[int, Field(ge=0, le=LARGEST_ID)]
 
 
@@ -67,7 +94,7 @@ Item = Annotated[
 ]
 
 
-class Options(Wire):
+class Options(RequestPart):
     """From values to weights, as in a training configuration. Null = what the service is configured to (`/v1/info`)."""
 
     gamma: Annotated[float | None, Field(gt=0, le=1)] = None
@@ -92,23 +119,23 @@ class Options(Wire):
     """Cut an item that is too long on the right, and say so; otherwise it is refused."""
 
 
-class ScoreRequest(Wire):
+class ScoreRequest(RequestPart):
     """One or many items; statistics and normalisation are over all of them together."""
 
-    items: Annotated[list[Item], Field(min_length=1)]
+    items: Several[Item]
     options: Options = Options()
 
 
-class RankRequest(Wire):
+class RankRequest(RequestPart):
     """Several responses to one instruction."""
 
     instruction: Text
     input: Text = ""
-    responses: Annotated[list[Text], Field(min_length=1)]
+    responses: Several[Text]
     truncate: bool = False
 
 
-class PackedSample(Wire):
+class PackedSample(RequestPart):
     """A sample of a packed row."""
 
     token_ids: Annotated[str, Field(json_schema_extra={"contentEncoding": "base64"})]
@@ -116,10 +143,10 @@ class PackedSample(Wire):
     response_start: Annotated[int, Field(ge=0, le=LARGEST_ID)]
 
 
-class ValuesRequest(Wire):
+class ValuesRequest(RequestPart):
     """One packed micro-batch: rows of samples, scored in one forward exactly as they are packed."""
 
-    rows: Annotated[list[Annotated[list[PackedSample], Field(min_length=1)]], Field(min_length=1)]
+    rows: Several[Several[PackedSample]]
 
 
 class CriticIdentity(Wire):

@@ -16,6 +16,10 @@ DRAIN_SECONDS = 50.0
 """How long a replica that is to end goes on answering. `serve.delete` waits no longer than 60 s for it."""
 
 
+MOST_ITEMS = 2**16
+"""Of a request, whatever a service is configured to take: checking its schema is bounded, too."""
+
+
 class ServedCriticConfig(Section):
     """The frozen critic."""
 
@@ -39,7 +43,7 @@ class ServeLimitsConfig(Section):
 
     body_bytes: PositiveInt = 8_000_000
     """Of a request's body (413)."""
-    items: PositiveInt = 256
+    items: Annotated[int, Field(ge=1, le=MOST_ITEMS)] = 256
     """Items of a request (422)."""
     item_tokens: PositiveInt | None = None
     """Tokens of an item (422); null = the positions that the model has. Never more than those."""
