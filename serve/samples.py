@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,6 @@ from wmtp_ray.data.prompt import (
     join_sample,
     render_prompt,
     tokenize_prompt,
-    with_bos,
 )
 
 
@@ -48,26 +48,23 @@ class Preparer:
     def __init__(self, critic: ServedCritic, limits: ServeLimitsConfig) -> None:
         self._critic, self._limits = critic, limits
         self.item_tokens = min(critic.max_tokens, limits.item_tokens or critic.max_tokens)
+        self._longest_token = max(map(len, critic.tokenizer.get_vocab()))
 
     def items(self, items: list[Item], truncate: bool) -> list[Prepared]:
         """Every item of a request."""
         self._require_few(len(items), "/items")
-        prepared = [
+        return self._within_request(
             self._item(item, truncate, number, f"/items/{number}") for number, item in enumerate(items)
-        ]
-        self._require_short(prepared)
-        return prepared
+        )
 
     def responses(self, instruction: str, input: str, responses: list[str], truncate: bool) -> list[Prepared]:
         """Several responses to one instruction; its prompt is tokenised once."""
         self._require_few(len(responses), "/responses")
-        prompt = tokenize_prompt(self._critic.tokenizer, render_prompt(instruction, input))
-        prepared = [
+        prompt = self._prompt(render_prompt(instruction, input), "/instruction")
+        return self._within_request(
             self._text(prompt, text, truncate, number, f"/responses/{number}")
             for number, text in enumerate(responses)
-        ]
-        self._require_short(prepared)
-        return prepared
+        )
 
     def rows(self, request: ValuesRequest) -> list[list[TokenizedSample]]:
         """The packed rows of a micro-batch. Their tokens are counted with padding: that is what is computed."""
@@ -105,15 +102,18 @@ class Preparer:
             ids = np.asarray(item.token_ids, dtype=np.int32)
             return self._ids(ids, item.response_start, truncate, number, pointer)
         if isinstance(item, InstructionItem):
-            text = render_prompt(item.instruction, item.input)
+            prompt = self._prompt(render_prompt(item.instruction, item.input), f"{pointer}/instruction")
         else:
             assert isinstance(item, PromptItem)
-            text = item.prompt
-        tokenizer = self._critic.tokenizer
-        prompt = with_bos(tokenizer, encode_text(tokenizer, [text])[0])
+            prompt = self._prompt(item.prompt, f"{pointer}/prompt")
         return self._text(prompt, item.response, truncate, number, f"{pointer}/response")
 
+    def _prompt(self, text: str, pointer: str) -> list[int]:
+        self._require_tokenisable(text, pointer)
+        return tokenize_prompt(self._critic.tokenizer, text)
+
     def _text(self, prompt: list[int], response: str, truncate: bool, number: int, pointer: str) -> Prepared:
+        self._require_tokenisable(response, pointer)
         tokenizer = self._critic.tokenizer
         ids = encode_text(tokenizer, [response])[0]
         if not ids:
@@ -155,6 +155,17 @@ class Preparer:
                 pointer,
             )
 
+    def _require_tokenisable(self, text: str, pointer: str) -> None:
+        """Before the time is spent: a longer text has more tokens than an item, whichever they are (if the tokenizer
+        drops no characters). It is not cut instead: a part of a text need not begin with the same tokens."""
+        most = self.item_tokens * self._longest_token
+        if len(text) > most:
+            raise unusable(
+                f"the text has {len(text)} characters and may have {most}, the most that {self.item_tokens} tokens "
+                "can be; shorten it",
+                pointer,
+            )
+
     def _require_fit(self, prompt_tokens: int, tokens: int, truncate: bool, pointer: str) -> None:
         if prompt_tokens >= self.item_tokens:
             raise unusable(
@@ -168,11 +179,17 @@ class Preparer:
                 pointer,
             )
 
-    def _require_short(self, prepared: list[Prepared]) -> None:
-        tokens = sum(len(item.sample.token_ids) for item in prepared)
-        if tokens > self._limits.request_tokens:
-            raise unusable(
-                f"the items have {tokens} tokens together and a request may have {self._limits.request_tokens}; send "
-                "several requests",
-                "",
-            )
+    def _within_request(self, items: Iterable[Prepared]) -> list[Prepared]:
+        """All of them; none is tokenised beyond the first that is too much."""
+        prepared: list[Prepared] = []
+        tokens = 0
+        for item in items:
+            prepared.append(item)
+            tokens += len(item.sample.token_ids)
+            if tokens > self._limits.request_tokens:
+                raise unusable(
+                    f"the first {len(prepared)} items have {tokens} tokens together and a request may have "
+                    f"{self._limits.request_tokens}; send several requests",
+                    "",
+                )
+        return prepared

@@ -187,8 +187,22 @@ def test_what_cannot_be_scored_is_refused_with_its_place(
 
 
 def test_too_many_tokens_together_are_refused(api: TestClient) -> None:
-    items = [{"prompt": "x", "response": "y = 1\n" * 70}] * 5
-    assert "together" in refused(api, 422, json={"items": items}).detail
+    items = [{"prompt": "x", "response": "y = 1\n" * 70}] * 7
+    assert "the first 4 items have" in refused(api, 422, json={"items": items}).detail
+
+
+def test_a_text_is_refused_by_its_characters_only_where_no_tokens_could_make_it_fit(api: TestClient) -> None:
+    longest = "\n" + " " * 80  # of the tokenizer's tokens
+    (item,) = ask(api, [{"prompt": "x", "response": longest * 395}]).items
+    assert item.response_tokens == 396
+    wanted = {"items": [{"prompt": "x", "response": longest * 401}], "options": {"truncate": True}}
+    problem = refused(api, 422, json=wanted)
+    assert "32481 characters and may have 32400" in problem.detail
+    for name in ("instruction", "prompt"):
+        problem = refused(api, 422, json={"items": [{name: longest * 401, "response": "y"}]})
+        assert problem.errors[0].pointer == f"/items/0/{name}"
+    problem = refused(api, 422, "/v1/rank", json={"instruction": longest * 401, "responses": ["y"]})
+    assert problem.errors[0].pointer == "/instruction"
 
 
 def test_cutting_is_asked_for_and_said(api: TestClient) -> None:

@@ -116,7 +116,8 @@ class Options(RequestPart):
     mean: Annotated[float | None, Field(ge=-1e6, le=1e6)] = None
     std: Annotated[float | None, Field(ge=0, le=1e6)] = None
     truncate: bool = False
-    """Cut an item that is too long on the right, and say so; otherwise it is refused."""
+    """Cut an item that is too long on the right, and say so; otherwise it is refused. So is, always, a text of more
+    characters than the tokens of an item could be."""
 
 
 class ScoreRequest(RequestPart):
