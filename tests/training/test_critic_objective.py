@@ -8,14 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.training.scenes import Scene, micro_batches, sample_alone
+from tests.training.scenes import CPU, Scene, micro_batches, sample_alone
 from wmtp_ray.config import ValueModelConfig
+from wmtp_ray.config.critic import LambdaReturnConfig
 from wmtp_ray.data.micro_batch import MicroBatch
 from wmtp_ray.data.plan import PlannedStep
 from wmtp_ray.losses import pairwise_ranking_loss
 from wmtp_ray.models.value_model import ValueModel
 from wmtp_ray.training.collective import Collective
-from wmtp_ray.training.critic_objective import RankingObjective
+from wmtp_ray.training.critic_objective import LambdaReturnObjective, RankingObjective
 from wmtp_ray.training.objective import Metrics
 
 ALONE = Collective()
@@ -130,3 +131,19 @@ def test_validation_is_the_same_measure_and_leaves_the_step_alone(scene: Scene) 
     assert_same_gradients(
         [p.grad for p in objective.model.trainable_parameters().values() if p.grad is not None], gradients
     )
+
+
+@pytest.mark.parametrize(("head", "fixed"), [("linear", True), ("mlp", True), ("sigmoid", False)])
+def test_ranking_leaves_an_offset_that_it_cannot_see(scene: Scene, head: str, fixed: bool) -> None:
+    step = scene.plan("pairs", samples=5, samples_per_micro_batch=3).step(0)
+    batches = micro_batches(scene, step)
+    critic = scene.critic(head=head)
+    objective = scene.critic_objective(critic)
+    with torch.no_grad():
+        before = objective.evaluate(batches, ALONE)
+        critic.head.out.bias.add_(1.0)
+        after = objective.evaluate(batches, ALONE)
+    assert (after["loss"] == pytest.approx(before["loss"], abs=1e-6)) == fixed
+    assert critic.head.out.bias.requires_grad == (not fixed)
+    config = LambdaReturnConfig(lam=0.0, lam_end=1.0, lam_schedule="linear")
+    assert LambdaReturnObjective(scene.critic(head=head), CPU, config, 1).model.head.out.bias.requires_grad

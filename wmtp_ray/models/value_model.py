@@ -100,6 +100,12 @@ class ValueModel(nn.Module):
         hidden_RTD = self.runner.run_stack(batch.input_ids, len(self.runner.layers), geometry)
         return self.head(self.runner.normed(hidden_RTD))
 
+    def fix_offset(self) -> None:
+        """Leave the bias of the value, of a `linear` or `mlp` head, as it is: for a loss into which only differences of
+        values enter. Its gradient would be rounding noise, which AdamW scales up to whole steps."""
+        if self.head.kind != "sigmoid":
+            self.head.out.bias.requires_grad_(False)
+
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         """The parameters that training changes, by name; the same after `load`."""
         parameters = dict(self.named_parameters())

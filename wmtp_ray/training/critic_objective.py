@@ -64,12 +64,16 @@ class RankingObjective:
     """
 
     needs: frozenset[Need] = frozenset()
+    sees_offset = False
+    """Whether the loss changes when one number is added to all values."""
 
     def __init__(self, model: ValueModel, device: torch.device, shuffle_seed: int | None = None) -> None:
         self.model = model
         self.held_out_pairs: Sequence[HeldOutPair] = ()
         self._device = device
         self._shuffle_seed = shuffle_seed
+        if not self.sees_offset:
+            model.fix_offset()
         self._begin(0)
 
     def prepare(self, step: PlannedStep, mine: Sequence[MicroBatch], collective: Collective) -> None:
@@ -132,6 +136,8 @@ class RankingObjective:
 
 class LambdaReturnObjective(RankingObjective):
     """Regression of every value on the λ-return of its program's label. λ follows its schedule over the steps."""
+
+    sees_offset = True
 
     def __init__(
         self,
