@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from tests.training.runs import trainer_of
 from tests.training.scenes import Scene, Values
 from wmtp_ray.evaluation.critic_diagnostics import diagnose
-from wmtp_ray.report.runs import DIAGNOSTICS, training_run
+from wmtp_ray.report.runs import DIAGNOSTICS, TrainingRun, WeightedSample, training_run
 from wmtp_ray.report.training import training_report
 from wmtp_ray.storage.runs import RunDirectory
 from wmtp_ray.storage.timeline import read_timeline
@@ -66,6 +67,23 @@ def test_a_policys_report_shows_heads_weights_and_what_else_there_is(
     assert "Critic on held-out pairs" not in html
     several = training_report(replace(run, notices="resumed after step 3 of 5 <again>"))
     assert "&lt;again&gt;" in several
+
+
+def test_a_tokens_numbers_are_shown_by_touch_and_listed_for_the_keyboard() -> None:
+    tokens = ("def", " f", '("<b>")', "\n")
+    sample = WeightedSample("7", tokens, (0.5, 0.25, -1, 2), (0.1, -0.2, 0.3, 0), (0.5, 1.25, 3, 1))
+    html = training_report(TrainingRun("a", (), samples=(sample,)))
+    heat = re.findall(r"<pre class=heat>(.*?)</pre>", html, re.S)[0]
+    shown = re.findall(
+        r'<span class=token tabindex=-1 style="[^"]*" data-numbers="([^"]*)">(.*?)</span>', heat, re.S
+    )
+    assert [unescape(text) for _, text in shown] == list(tokens)
+    assert shown[1][0] == "weight 1.25, advantage -0.200, value 0.250"
+    for state in (":hover", ":focus"):
+        assert re.search(rf"\.token:is\([^)]*{state}[^)]*\)::after {{ content: attr\(data-numbers\)", html)
+    listed = re.findall(r"<summary>numbers</summary><pre>(.*?)</pre>", html, re.S)[0]
+    assert unescape(listed).splitlines() == [f"{said}  {unescape(text)!r}" for said, text in shown]
+    assert "title=" not in heat and "tabindex=0" not in html
 
 
 def test_a_run_that_wrote_nothing_yet_has_an_empty_report(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 from wmtp_ray.report.figures import dot_chart, histogram_chart, line_chart
-from wmtp_ray.report.markup import figure, figures, note, percent, section, table
+from wmtp_ray.report.markup import figure, figures, folded, note, percent, section, table
 from wmtp_ray.report.runs import TrainingRun, WeightedSample
 from wmtp_ray.training.weight_report import HISTOGRAM_TOP
 from wmtp_ray.value_weighting.token_classes import DECILES
@@ -68,19 +68,26 @@ def heat_maps(run: TrainingRun) -> str:
     )
     return (
         f"<h3>{escape(run.name)}: weights on held-out samples</h3>"
-        f"<p class=note>Weight {legend}. Touch or point at a token for its value, advantage and weight.</p>"
+        f"<p class=note>Weight {legend}. Touch or point at a token for its numbers, which are also listed below.</p>"
         + "".join(map(_heat_map, run.samples))
     )
 
 
 def _heat_map(sample: WeightedSample) -> str:
-    columns = zip(sample.tokens, sample.values, sample.advantages, sample.weights, strict=True)
+    numbers = [
+        f"weight {w:.2f}, advantage {a:+.3f}, value {v:.3f}"
+        for w, a, v in zip(sample.weights, sample.advantages, sample.values, strict=True)
+    ]
+    # -1: a touch gives it the focus, and the keyboard, which has the list, is not held up by hundreds of stops.
     tokens = "".join(
-        f'<span class=token tabindex=0 style="{_tint(w)}" '
-        f'title="weight {w:.2f}, advantage {a:+.3f}, value {v:.3f}">{escape(text)}</span>'
-        for text, v, a, w in columns
+        f'<span class=token tabindex=-1 style="{_tint(w)}" data-numbers="{said}">{escape(text)}</span>'
+        for text, w, said in zip(sample.tokens, sample.weights, numbers, strict=True)
     )
-    return f"<figure><figcaption>sample {escape(sample.sample_id)}</figcaption><pre class=heat>{tokens}</pre></figure>"
+    listed = "\n".join(f"{said}  {text!r}" for text, said in zip(sample.tokens, numbers, strict=True))
+    return (
+        f"<figure><figcaption>sample {escape(sample.sample_id)}</figcaption><pre class=heat>{tokens}</pre>"
+        f"{folded('numbers', listed)}</figure>"
+    )
 
 
 def _tint(weight: float) -> str:
