@@ -195,7 +195,7 @@ def test_a_critic_of_another_store_that_knows_held_out_problems_is_refused(tmp_p
     tiny_store(root, problems=26, name="other")  # two problems of what is split `test` in both
     file = str(root / "critic-compared.yaml")
     for change in ("data.sampling.split=test", "data.validation.split=test"):
-        overrides = ["data.store=other", change, "checkpoint.export=best"]
+        overrides = ["data.store=other", change, "checkpoint.export=best", "validation.every_steps=1"]
         critics = {"trained": {"config": file, "overrides": overrides}}
         with pytest.raises(ConfigError, match="2 of the 6 problems of held_out"):
             Matrix(comparison(root, critics=critics)).check_held_out()
