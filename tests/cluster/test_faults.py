@@ -183,8 +183,10 @@ def test_a_driver_that_ray_is_told_to_stop_then_killed_and_a_truncated_checkpoin
 
     process = scene.start("verifiable", scene.root / "verifiable-driver.yaml")
     await_step(scene.root, "verifiable-driver", done + 1, process)
+    worker = ray_process("RayTrainWorker")
     process.kill()
     process.wait()
+    worker.wait(60)  # until then it may save another checkpoint
     newest = complete_checkpoints(scene.run("driver") / "checkpoints")[-1]
     os.truncate(newest / "model.safetensors", 1000)
     output = scene.again("driver")
