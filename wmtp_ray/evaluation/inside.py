@@ -200,10 +200,8 @@ class Program:
             raise NameError(str(arguments[0]))
         name, _, message = text.partition(" ")
         known = getattr(builtins, name, None)
-        ends_loops = (
-            StopIteration,
-            StopAsyncIteration,
-        )  # those of the tests; as in a generator, no call may (PEP 479)
+        # Of the tests: as in a generator (PEP 479), no call may end one.
+        ends_loops = (StopIteration, StopAsyncIteration)
         if isinstance(known, type) and issubclass(known, Exception) and not issubclass(known, ends_loops):
             try:
                 raised = known(message)

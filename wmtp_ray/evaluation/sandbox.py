@@ -130,12 +130,8 @@ def _command(kind: Isolation, tmp_mb: int) -> tuple[str, ...]:
     arguments += ["--ro-bind", str(stdlib), f"/python/lib/{version}"]
     if (stdlib / "site-packages").is_dir():
         hidden = f"/python/lib/{version}/site-packages"
-        arguments += [
-            "--tmpfs",
-            hidden,
-            "--remount-ro",
-            hidden,
-        ]  # that of "/" below is of its own mount alone
+        # That of "/" below is of its own mount alone.
+        arguments += ["--tmpfs", hidden, "--remount-ro", hidden]
     library = sysconfig.get_config_var("INSTSONAME")
     shared = Path(sysconfig.get_config_var("LIBDIR") or "", library or "")
     if sysconfig.get_config_var("Py_ENABLE_SHARED") and shared.is_file():

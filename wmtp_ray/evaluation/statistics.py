@@ -77,8 +77,8 @@ def mean_share(shares: np.ndarray, *, seed: int = 0) -> Estimate:
 def paired_difference(treated: np.ndarray, reference: np.ndarray, *, seed: int = 0) -> Estimate:
     """mean(treated − reference) of shares [P] of the same problems in the same order, with its 95% interval.
 
-    Pairing removes what the problems' difficulty contributes to both; two separate intervals would not. Where all of
-    either side are 0 or 1, Newcombe's interval from both Wilson intervals (1998, Statistics in Medicine 17, 873-890,
+    Pairing removes what the problems' difficulty contributes to both; two separate intervals would not. Where each
+    side is all 0 or all 1, Newcombe's interval from both Wilson intervals (1998, Statistics in Medicine 17, 873-890,
     method 10). Raises `DataError` where the sides are of different length.
 
     Example: neither model solves any of 21 problems → 0 [-.155, .155].
