@@ -1,7 +1,7 @@
 """`python -m benchmarks [NAME...] [--results FILE]`: run modules of this folder, print figures as JSON lines.
 
-Only figures go to stdout; what could not be measured, and the summary, go to stderr. Exits with 1 if a module
-failed, with 2 on an unknown name; a missed target is a result, not a failure.
+Only figures go to stdout; which module runs, what could not be measured, and the summary, go to stderr. Exits with 1 if
+a module failed, with 2 on an unknown name; a missed target is a result, not a failure.
 """
 
 from __future__ import annotations
@@ -65,15 +65,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # what was started is ended
     runs: list[ModuleRun] = []
     for name in options.names or known:
+        print(f"{name} ...", file=sys.stderr)
         runs.append(run_module(name, lambda figure: print(figure.to_json(), flush=True)))
         if runs[-1].not_measured:
             print(f"{name}: not measured: {runs[-1].not_measured}", file=sys.stderr)
+        if options.results:  # after each: all of them take an hour, and may be interrupted
+            options.results.write_text(results_table(runs), encoding="utf-8")
 
     figures = [figure for run in runs for figure in run.figures]
     missed = sum(figure.holds is False for figure in figures)
     failed = [run.name for run in runs if run.failure]
-    if options.results:
-        options.results.write_text(results_table(runs), encoding="utf-8")
     print(
         f"{len(figures)} figures, {missed} short of their target, {len(failed)} modules failed"
         + (f" ({', '.join(failed)})" if failed else "")
