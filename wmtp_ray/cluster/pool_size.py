@@ -118,16 +118,18 @@ class PoolSizer:
         if waited > WAITING_SHARE * elapsed:
             self._last_wait = now
             if not leaving and len(self._taking) < self._most and self._group.has_room():
-                ready = self._group.add().ready.remote()
-                while not ray.wait([ready], timeout=LOOK_EVERY_SECONDS)[
-                    0
-                ]:  # another tenant may have been first
-                    if self._stopping.is_set():
-                        return
-                ray.get(ready)
-                self._taking = list(self._group.names)
-                self._last_wait = time.monotonic()  # the quiet is that of the larger pool
-                logger.warning("workers wait for scores: %s critics score now", len(self._taking))
+                self._grow()
         elif now - self._last_wait > QUIET_SECONDS and len(self._taking) > self._least:
             self._taking.pop()
             self._last_wait = now
+
+    def _grow(self) -> None:
+        """Start one more, and send calls to it once it lives: another tenant may have taken its room meanwhile."""
+        ready = self._group.add().ready.remote()
+        while not ray.wait([ready], timeout=LOOK_EVERY_SECONDS)[0]:
+            if self._stopping.is_set():
+                return
+        ray.get(ready)
+        self._taking = list(self._group.names)
+        self._last_wait = time.monotonic()  # the quiet is that of the larger pool
+        logger.warning("workers wait for scores: %s critics score now", len(self._taking))
