@@ -88,13 +88,6 @@ class Preparer:
                 "have; send smaller batches",
                 "/rows",
             )
-        entries = len(rows) * widest**2
-        if any(len(row) > 1 for row in rows) and entries > self._limits.mask_entries:
-            raise unusable(
-                f"the attention mask of {len(rows)} packed rows of {widest} tokens has {entries} entries and may have "
-                f"{self._limits.mask_entries} (limits.mask_entries); send fewer or narrower rows",
-                "/rows",
-            )
         return rows
 
     def _item(self, item: Item, truncate: bool, number: int, pointer: str) -> Prepared:

@@ -322,18 +322,6 @@ def test_defaults_that_every_request_would_fail_with_are_refused_at_the_start(
         pass
 
 
-def test_packed_rows_whose_attention_mask_is_too_large_are_refused(root: Path) -> None:
-    def rows(*lengths: list[int]) -> dict[str, Any]:
-        ids = {n: encode_array(np.ones(n, dtype=np.int32), "<i4") for row in lengths for n in row}
-        return {"rows": [[{"token_ids": ids[n], "response_start": 1} for n in row] for row in lengths]}
-
-    with served(service_config(root, limits={"mask_entries": 20_000})) as client:
-        for fitting in (rows([50, 50], [90]), rows([300], [200])):
-            assert client.post("/v1/values", json=fitting).status_code == 200
-        problem = refused(client, 422, "/v1/values", json=rows([50, 51], [90]))
-    assert "has 20402 entries and may have 20000 (limits.mask_entries)" in problem.detail
-
-
 def test_a_packed_batch_that_would_keep_the_model_too_long_is_refused(root: Path, api: TestClient) -> None:
     row = [{"token_ids": encode_array(np.ones(300, dtype=np.int32), "<i4"), "response_start": 1}]
     wanted = {"rows": [row] * 4}

@@ -49,8 +49,6 @@ class ServeLimitsConfig(Section):
     """Tokens of an item (422); null = the positions that the model has. Never more than those."""
     request_tokens: PositiveInt = 65_536
     """Tokens of a request (422)."""
-    mask_entries: PositiveInt = 2**28
-    """Entries of the attention mask of a packed batch, rows x widest row² (422): of float32, they take 1 GiB."""
     requests_per_client: PositiveInt = 256
     """Requests that one bearer token (or all anonymous clients together) may have open at a replica (429)."""
     queue_tokens: PositiveInt = 262_144

@@ -1,6 +1,5 @@
 """Models: the MTP policy and the value model on Llama, Qwen and Mistral decoders, and their file formats."""
 
-from wmtp_ray.models.attention import attention_mask_from_segments
 from wmtp_ray.models.fingerprint import model_fingerprint
 from wmtp_ray.models.policy import MTPPolicy
 from wmtp_ray.models.resolve import resolve_model
@@ -10,7 +9,6 @@ from wmtp_ray.models.value_model import ValueModel, read_card
 __all__ = [
     "MTPPolicy",
     "ValueModel",
-    "attention_mask_from_segments",
     "load_tokenizer",
     "model_fingerprint",
     "read_card",

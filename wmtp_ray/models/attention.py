@@ -1,43 +1,98 @@
-"""Attention masks of packed rows: causal inside a segment, nothing across segments."""
+"""Attention of packed rows: causal inside a segment, nothing across segments.
+
+SDPA's fast kernels take no mask, and with one would compute every pair of tokens of a row. So segments of about the
+same length are laid beside each other, filled up on the right, and go through one causal call: no real token reads the
+filling behind it.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
 import torch
-from torch import Tensor
+import transformers
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+PACKED_ATTENTION = "wmtp_packed"
+"""The name that transformers' models find `packed_attention` by."""
+CALLS_PER_OCTAVE = 4
+"""Segments share a call if their lengths are at most a factor 2^(1/4) apart."""
 
 
-def attention_mask_from_segments(
-    segment_ids_RT: Tensor, dtype: torch.dtype, sliding_window: int | None = None
-) -> Tensor:
-    """Additive mask [R, 1, T, T] of `dtype`: 0 where query q may read key k, −inf elsewhere.
+@dataclass(frozen=True)
+class Spans:
+    """Where the segments of packed rows lie, and which of them are attended together."""
 
-    Query q reads key k when k ≤ q, both lie in the same segment and, with a sliding window of w tokens, k >
-    q − w (within a segment the distance of two indices is that of their positions). Padding (segment −1)
-    counts as a segment of its own: each padding token reads itself at least, so no row of the softmax is
-    empty.
+    lengths: tuple[int, ...]
+    """Tokens of each run of equal segment ids, one row after another; together R · T."""
+    groups: tuple[tuple[int, ...], ...]
+    """Numbers of the runs that share a call."""
+    _window_masks: dict[tuple[int, int], Tensor] = field(default_factory=dict, compare=False)
 
-    Additive rather than boolean, because SDPA turns a boolean mask into a new additive one in every layer
-    and keeps each of them for the backward pass.
+    @classmethod
+    def of(cls, segment_ids_RT: Tensor) -> Spans:
+        """Those of a batch. Padding is a run like others: an idle rank's batch is nothing else, and must reach the
+        same weights as everybody's.
 
-    Example: segments [0 0 1 −1], allowed: [[x...], [xx..], [..x.], [...x]].
-    """
-    num_tokens = segment_ids_RT.shape[1]
-    index_T = torch.arange(num_tokens, device=segment_ids_RT.device)
-    distance_TT = index_T[:, None] - index_T[None, :]
-    near_TT = distance_TT >= 0
-    if sliding_window is not None:
-        near_TT &= distance_TT < sliding_window
-    allowed_RTT = (segment_ids_RT[:, :, None] == segment_ids_RT[:, None, :]) & near_TT
-    mask_RTT = torch.zeros(allowed_RTT.shape, dtype=dtype, device=segment_ids_RT.device)
-    return mask_RTT.masked_fill_(~allowed_RTT, float("-inf")).unsqueeze(1)
+        Example: rows [0 0 1 −1] and [0 0 0 0] have runs of 2, 1, 1 and 4 tokens.
+        """
+        lengths = tuple(len(list(run)) for row in segment_ids_RT.tolist() for _, run in groupby(row))
+        groups: dict[int, list[int]] = {}
+        for number, length in enumerate(lengths):
+            groups.setdefault(math.ceil(CALLS_PER_OCTAVE * math.log2(length)), []).append(number)
+        return cls(lengths, tuple(map(tuple, groups.values())))
+
+    def window_mask(self, length: int, window: int, device: torch.device) -> Tensor:
+        """[length, length] bool: query q reads key k when q − window < k ≤ q. Made once for all layers."""
+        if (length, window) not in self._window_masks:
+            ones = torch.ones(length, length, dtype=torch.bool, device=device)
+            self._window_masks[length, window] = ones.tril().triu(1 - window)
+        return self._window_masks[length, window]
 
 
-def is_plain_causal(segment_ids_RT: Tensor, sliding_window: int | None = None) -> bool:
-    """Whether SDPA's own causal mask will do: one segment per row, padded on the right, no window in reach.
+def packed_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: None,
+    *,
+    spans: Spans,
+    scaling: float,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    **_: object,
+) -> tuple[Tensor, None]:
+    """What a layer of transformers calls: queries [R, H, T, D], keys and values [R, H', T, D] to [R, T, H, D].
+    `layer(..., spans=...)` hands the spans down."""
+    q, k, v = (states.transpose(1, 2).flatten(0, 1).split(spans.lengths) for states in (query, key, value))
+    attended: list[Tensor] = list(q)
+    for group in spans.groups:
+        width = max(spans.lengths[number] for number in group)
+        window = sliding_window if sliding_window and width > sliding_window else None
+        beside = scaled_dot_product_attention(
+            *(_beside([runs[number] for number in group], width) for runs in (q, k, v)),
+            attn_mask=spans.window_mask(width, window, query.device) if window else None,
+            dropout_p=dropout,
+            is_causal=window is None,
+            scale=scaling,
+            enable_gqa=query.shape[1] != key.shape[1],
+        )
+        for number, run in zip(group, beside.transpose(1, 2), strict=True):
+            attended[number] = run[: spans.lengths[number]]
+    return torch.cat(attended).unflatten(0, (query.shape[0], query.shape[2])), None
 
-    Causality keeps real tokens from reading the padding behind them, and what padding reads is never used.
-    Without an explicit mask the fast attention kernels apply.
-    """
-    if sliding_window is not None and segment_ids_RT.shape[1] > sliding_window:
-        return False
-    return bool((segment_ids_RT <= 0).all())
+
+def _beside(runs: Sequence[Tensor], width: int) -> Tensor:
+    """[N, H, width, D] of N runs [L, H, D], filled up with 0: by one concatenation, whose backward is one split."""
+    parts = []
+    for run in runs:
+        parts += [run, run.new_zeros(width - len(run), *run.shape[1:])]
+    return torch.cat(parts).unflatten(0, (len(runs), width)).transpose(1, 2)
+
+
+transformers.AttentionInterface.register(PACKED_ATTENTION, packed_attention)

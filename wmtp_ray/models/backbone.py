@@ -1,7 +1,7 @@
 """Running the decoder layers of a transformers model one by one.
 
-The layers, norms and rotary embeddings are transformers' own; what differs is who calls them: packed rows
-need a mask per segment, MTP heads branch off below the last layer, and frozen layers at the bottom need no
+The layers, norms and rotary embeddings are transformers' own; what differs is who calls them: attention is told where
+the segments of packed rows lie, MTP heads branch off below the last layer, and frozen layers at the bottom need no
 autograd graph.
 """
 
@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from wmtp_ray.data.batch import PackedBatch
 from wmtp_ray.errors import ModelError
-from wmtp_ray.models.attention import attention_mask_from_segments, is_plain_causal
+from wmtp_ray.models.attention import PACKED_ATTENTION, Spans
 from wmtp_ray.models.quiet import quiet_transformers
 
 SUPPORTED_FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
@@ -52,7 +52,7 @@ def load_backbone(
                 directory,
                 config=config,
                 dtype=dtype,
-                attn_implementation="sdpa",
+                attn_implementation=PACKED_ATTENTION,
                 local_files_only=True,
                 output_loading_info=True,
             )
@@ -86,21 +86,13 @@ def _keep_layers(config: transformers.PretrainedConfig, num_layers: int) -> None
         config.layer_types = config.layer_types[:num_layers]
 
 
-def sliding_window(config: transformers.PretrainedConfig, layer: int) -> int | None:
-    """The attention window of decoder layer number `layer`, None for full attention."""
-    kinds = getattr(config, "layer_types", None)
-    if kinds is not None and kinds[layer] != "sliding_attention":
-        return None
-    return getattr(config, "sliding_window", None)
-
-
 @dataclass(frozen=True)
 class Geometry:
-    """What decoder layers read besides hidden states: positions, rotary embeddings, a mask per window."""
+    """What decoder layers read besides hidden states: positions, their rotary embeddings, where the segments lie."""
 
     position_ids_RT: Tensor
     rotary: tuple[Tensor, Tensor]
-    masks: dict[int | None, Tensor | None]
+    spans: Spans
 
 
 class LayerRunner:
@@ -112,7 +104,6 @@ class LayerRunner:
     """
 
     def __init__(self, decoder: nn.Module, compute_dtype: torch.dtype, gradient_checkpointing: bool) -> None:
-        self.config: transformers.PretrainedConfig = decoder.config  # type: ignore[assignment]
         self.embedding = decoder.get_submodule("embed_tokens")
         self.layers: list[nn.Module] = list(decoder.get_submodule("layers").children())
         self.norm = decoder.get_submodule("norm")
@@ -121,28 +112,21 @@ class LayerRunner:
         self.gradient_checkpointing = gradient_checkpointing
 
     def geometry(self, batch: PackedBatch) -> Geometry:
-        """Rotary embeddings of `batch`, and masks for every attention window that the layers have."""
-        segments_RT = batch.segment_ids
-        like = torch.empty(0, dtype=self.compute_dtype, device=segments_RT.device)
-        masks = {
-            window: None
-            if is_plain_causal(segments_RT, window)
-            else attention_mask_from_segments(segments_RT, self.compute_dtype, window)
-            for window in {sliding_window(self.config, number) for number in range(len(self.layers))}
-        }
-        return Geometry(batch.position_ids, self.rotary(like, batch.position_ids), masks)
+        """That of `batch`, for all layers."""
+        like = torch.empty(0, dtype=self.compute_dtype, device=batch.position_ids.device)
+        return Geometry(
+            batch.position_ids, self.rotary(like, batch.position_ids), Spans.of(batch.segment_ids)
+        )
 
-    def run_layer(
-        self, layer: nn.Module, window: int | None, hidden_RTD: Tensor, geometry: Geometry
-    ) -> Tensor:
+    def run_layer(self, layer: nn.Module, hidden_RTD: Tensor, geometry: Geometry) -> Tensor:
         """One decoder layer, [R, T, D] to [R, T, D]; recomputed in the backward pass if asked for."""
 
         def call(hidden: Tensor) -> Tensor:
             out = layer(
                 hidden,
-                attention_mask=geometry.masks[window],
                 position_ids=geometry.position_ids_RT,
                 position_embeddings=geometry.rotary,
+                spans=geometry.spans,
             )
             return out.to(self.compute_dtype)
 
@@ -163,9 +147,8 @@ class LayerRunner:
         with torch.set_grad_enabled(torch.is_grad_enabled() and num_frozen == 0):
             hidden_RTD = self.embedding(input_ids_RT).to(self.compute_dtype)
         for number in range(num_layers):
-            window = sliding_window(self.config, number)
             with torch.set_grad_enabled(torch.is_grad_enabled() and num_frozen <= number + 1):
-                hidden_RTD = self.run_layer(self.layers[number], window, hidden_RTD, geometry)
+                hidden_RTD = self.run_layer(self.layers[number], hidden_RTD, geometry)
         return hidden_RTD
 
     def normed(self, hidden_RTD: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from wmtp_ray.config.model import DTypeName, LoRAConfig, PolicyConfig
 from wmtp_ray.data.batch import PackedBatch
 from wmtp_ray.errors import ModelError
-from wmtp_ray.models.backbone import DTYPES, Geometry, LayerRunner, load_backbone, sliding_window
+from wmtp_ray.models.backbone import DTYPES, Geometry, LayerRunner, load_backbone
 from wmtp_ray.models.export import save_plain_model
 from wmtp_ray.models.lora import (
     adapted_layers,
@@ -160,10 +160,8 @@ class MTPPolicy(nn.Module):
         """Head k (from 1) on the trunk's output: normed [R, T, D]; its logits at t predict token t+k."""
         if not 1 <= k <= self.num_heads:
             raise ValueError(f"head {k}: this policy has heads 1 to {self.num_heads}")
-        last = len(self.runner.layers) - 1
-        layer = self.runner.layers[last] if k == 1 else self.extra_heads[k - 2]
-        window = sliding_window(self.runner.config, last)
-        return self.runner.normed(self.runner.run_layer(layer, window, hidden_RTD, geometry))
+        layer = self.runner.layers[-1] if k == 1 else self.extra_heads[k - 2]
+        return self.runner.normed(self.runner.run_layer(layer, hidden_RTD, geometry))
 
     @property
     def unembedding(self) -> Tensor:

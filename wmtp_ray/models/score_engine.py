@@ -46,8 +46,8 @@ class EngineSettings:
     def identity(self, device: str) -> str:
         """All that scores depend on beside the tokens: part of every key of the score cache."""
         if self.scored == "reference_losses":
-            return f"losses/{self.fingerprint}/transformers-sdpa/{self.dtype}/{device}"
-        ran_by = {"pool": "transformers-sdpa", "vllm": f"vllm-{_vllm_version()}", "serve": "serve"}[
+            return f"losses/{self.fingerprint}/transformers-packed-sdpa/{self.dtype}/{device}"
+        ran_by = {"pool": "transformers-packed-sdpa", "vllm": f"vllm-{_vllm_version()}", "serve": "serve"}[
             self.backend
         ]
         return f"{self.fingerprint}/{ran_by}/{read_card(self.directory).config.dtype}/{device}"
