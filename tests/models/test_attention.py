@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from wmtp_ray.models.attention import Spans, packed_attention
+from wmtp_ray.models.attention import SegmentGroups, packed_attention
 
 HEADS, KEY_HEADS, WIDTH = 4, 2, 8
 
@@ -46,10 +46,10 @@ def test_values_and_gradients_are_those_of_an_explicit_mask(
         torch.randn(R, heads, T, WIDTH, generator=generator, requires_grad=True)
         for heads in (HEADS, KEY_HEADS, KEY_HEADS)
     ]
-    spans = Spans.of(segment_ids)
+    groups = SegmentGroups.of(segment_ids)
     direction = torch.randn(R, T, HEADS, WIDTH, generator=generator)
     ours, _ = packed_attention(
-        nn.Identity(), query, key, value, None, spans=spans, scaling=WIDTH**-0.5, sliding_window=window
+        nn.Identity(), query, key, value, None, groups=groups, scaling=WIDTH**-0.5, sliding_window=window
     )
     wanted = naive(query, key, value, segment_ids, window)
     torch.testing.assert_close(ours, wanted, rtol=1e-5, atol=1e-5)
@@ -61,11 +61,14 @@ def test_values_and_gradients_are_those_of_an_explicit_mask(
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_segments_of_about_the_same_length_share_a_call() -> None:
-    spans = Spans.of(torch.tensor([[0] * 5 + [1] * 16 + [-1] * 3, [0] * 17 + [1] * 5 + [2] * 2]))
-    assert spans.lengths == (5, 16, 3, 17, 5, 2)
-    assert sorted(spans.groups) == [(0, 4), (1,), (2,), (3,), (5,)]
+def test_segments_of_about_the_same_length_share_a_call_and_every_token_has_one_slot() -> None:
+    groups = SegmentGroups.of(torch.tensor([[0] * 5 + [1] * 16 + [-1] * 3, [0] * 17 + [1] * 6 + [2]]))
+    assert groups.shapes == ((1, 1), (1, 3), (1, 5), (1, 6), (1, 16), (1, 17))
+    groups = SegmentGroups.of(torch.tensor([[0] * 10 + [1] * 11 + [2], [0] * 20 + [1, 1]]))
+    assert groups.shapes == ((1, 1), (1, 2), (2, 11), (1, 20))
+    assert groups.token_of_slot[groups.slot_of_token].tolist() == list(range(44))
+    assert sorted([*groups.filling.tolist(), *groups.slot_of_token.tolist()]) == list(range(45))
 
 
 def test_a_segment_ends_with_its_row() -> None:
-    assert Spans.of(torch.tensor([[0, 0, 0, 0], [0, 0, 0, 0]])).lengths == (4, 4)
+    assert SegmentGroups.of(torch.tensor([[0, 0, 0, 0], [0, 0, 0, 0]])).shapes == ((2, 4),)

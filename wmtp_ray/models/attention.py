@@ -7,14 +7,15 @@ filling behind it.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import scaled_dot_product_attention
 
 PACKED_ATTENTION = "wmtp_packed"
@@ -24,32 +25,48 @@ CALLS_PER_OCTAVE = 4
 
 
 @dataclass(frozen=True)
-class Spans:
-    """Where the segments of packed rows lie, and which of them are attended together."""
+class SegmentGroups:
+    """Where the segments of packed rows lie, and which of them are attended together.
 
-    lengths: tuple[int, ...]
-    """Tokens of each run of equal segment ids, one row after another; together R · T."""
-    groups: tuple[tuple[int, ...], ...]
-    """Numbers of the runs that share a call."""
-    _window_masks: dict[tuple[int, int], Tensor] = field(default_factory=dict, compare=False)
+    Example: rows [a a b c] and [d d d d] (one letter a segment, 8 tokens) have the groups [b c], [a] and [d].
+    """
+
+    shapes: tuple[tuple[int, int], ...]
+    """(segments, tokens of the longest) of each group; their products add up to the number of slots."""
+    token_of_slot: Tensor
+    """[slots] int64: index into R · T of the token in each slot, one group after another; any in the filling."""
+    filling: Tensor
+    """[slots that hold no token] int64: their indices."""
+    slot_of_token: Tensor
+    """[R · T] int64: where each token lies."""
+    _window_masks: dict[tuple[int, int], Tensor] = field(default_factory=dict, init=False)
 
     @classmethod
-    def of(cls, segment_ids_RT: Tensor) -> Spans:
-        """Those of a batch. Padding is a run like others: an idle rank's batch is nothing else, and must reach the
-        same weights as everybody's.
+    def of(cls, segment_ids_RT: Tensor) -> SegmentGroups:
+        """Those of a batch, on its device. Padding is a segment like others: an idle rank's batch is nothing else, and
+        must reach the same weights as everybody's."""
+        lengths = np.array([len(list(run)) for row in segment_ids_RT.tolist() for _, run in groupby(row)])
+        starts = np.cumsum(lengths) - lengths
+        alike = np.ceil(CALLS_PER_OCTAVE * np.log2(lengths))
+        shapes, tokens, filling = [], [], []
+        for kind in np.unique(alike):
+            chosen = alike == kind
+            place = np.arange(lengths[chosen].max())
+            empty = place >= lengths[chosen, None]
+            shapes.append(empty.shape)
+            tokens.append(np.where(empty, 0, starts[chosen, None] + place).ravel())
+            filling.append(empty.ravel())
+        token_of_slot, empty = np.concatenate(tokens), np.concatenate(filling)
+        slot_of_token = np.empty(segment_ids_RT.numel(), dtype=np.int64)
+        slot_of_token[token_of_slot[~empty]] = np.flatnonzero(~empty)
+        arrays = (token_of_slot, np.flatnonzero(empty), slot_of_token)
+        on_device = (torch.from_numpy(array).to(segment_ids_RT.device) for array in arrays)
+        return cls(tuple(shapes), *on_device)
 
-        Example: rows [0 0 1 −1] and [0 0 0 0] have runs of 2, 1, 1 and 4 tokens.
-        """
-        lengths = tuple(len(list(run)) for row in segment_ids_RT.tolist() for _, run in groupby(row))
-        groups: dict[int, list[int]] = {}
-        for number, length in enumerate(lengths):
-            groups.setdefault(math.ceil(CALLS_PER_OCTAVE * math.log2(length)), []).append(number)
-        return cls(lengths, tuple(map(tuple, groups.values())))
-
-    def window_mask(self, length: int, window: int, device: torch.device) -> Tensor:
+    def window_mask(self, length: int, window: int) -> Tensor:
         """[length, length] bool: query q reads key k when q − window < k ≤ q. Made once for all layers."""
         if (length, window) not in self._window_masks:
-            ones = torch.ones(length, length, dtype=torch.bool, device=device)
+            ones = torch.ones(length, length, dtype=torch.bool, device=self.filling.device)
             self._window_masks[length, window] = ones.tril().triu(1 - window)
         return self._window_masks[length, window]
 
@@ -61,38 +78,67 @@ def packed_attention(
     value: Tensor,
     attention_mask: None,
     *,
-    spans: Spans,
+    groups: SegmentGroups,
     scaling: float,
     dropout: float = 0.0,
     sliding_window: int | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
     """What a layer of transformers calls: queries [R, H, T, D], keys and values [R, H', T, D] to [R, T, H, D].
-    `layer(..., spans=...)` hands the spans down."""
-    q, k, v = (states.transpose(1, 2).flatten(0, 1).split(spans.lengths) for states in (query, key, value))
-    attended: list[Tensor] = list(q)
-    for group in spans.groups:
-        width = max(spans.lengths[number] for number in group)
+    `layer(..., groups=...)` hands the groups down."""
+    sizes = [segments * width for segments, width in groups.shapes]
+    slots = [
+        _ToSlots.apply(states.transpose(1, 2).flatten(0, 1), groups).split(sizes)
+        for states in (query, key, value)
+    ]
+    attended = []
+    for shape, *qkv in zip(groups.shapes, *slots, strict=True):
+        width = shape[1]
         window = sliding_window if sliding_window and width > sliding_window else None
-        beside = scaled_dot_product_attention(
-            *(_beside([runs[number] for number in group], width) for runs in (q, k, v)),
-            attn_mask=spans.window_mask(width, window, query.device) if window else None,
-            dropout_p=dropout,
-            is_causal=window is None,
-            scale=scaling,
-            enable_gqa=query.shape[1] != key.shape[1],
+        attended.append(
+            scaled_dot_product_attention(
+                *(states.unflatten(0, shape).transpose(1, 2) for states in qkv),
+                attn_mask=groups.window_mask(width, window) if window else None,
+                dropout_p=dropout,
+                is_causal=window is None,
+                scale=scaling,
+                enable_gqa=query.shape[1] != key.shape[1],
+            )
+            .transpose(1, 2)
+            .flatten(0, 1)
         )
-        for number, run in zip(group, beside.transpose(1, 2), strict=True):
-            attended[number] = run[: spans.lengths[number]]
-    return torch.cat(attended).unflatten(0, (query.shape[0], query.shape[2])), None
+    tokens = _ToTokens.apply(torch.cat(attended), groups)
+    return tokens.unflatten(0, (query.shape[0], query.shape[2])), None
 
 
-def _beside(runs: Sequence[Tensor], width: int) -> Tensor:
-    """[N, H, width, D] of N runs [L, H, D], filled up with 0: by one concatenation, whose backward is one split."""
-    parts = []
-    for run in runs:
-        parts += [run, run.new_zeros(width - len(run), *run.shape[1:])]
-    return torch.cat(parts).unflatten(0, (len(runs), width)).transpose(1, 2)
+class _ToSlots(torch.autograd.Function):
+    """[R · T, ...] to [slots, ...]. What the filling holds is read by the filling alone and has no gradient, so that of
+    a token is the one of its slot: another selection, where autograd would add up row by row."""
+
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, groups: SegmentGroups) -> Tensor:
+        ctx.groups = groups
+        return tokens.index_select(0, groups.token_of_slot)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient.index_select(0, ctx.groups.slot_of_token), None
+
+
+class _ToTokens(torch.autograd.Function):
+    """[slots, ...] to [R · T, ...]. The gradient of the filling is 0."""
+
+    @staticmethod
+    def forward(ctx: Any, slots: Tensor, groups: SegmentGroups) -> Tensor:
+        ctx.groups = groups
+        return slots.index_select(0, groups.slot_of_token)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        slots = gradient.index_select(0, ctx.groups.token_of_slot)
+        return slots.index_fill_(0, ctx.groups.filling, 0.0), None
 
 
 transformers.AttentionInterface.register(PACKED_ATTENTION, packed_attention)

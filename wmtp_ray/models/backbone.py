@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from wmtp_ray.data.batch import PackedBatch
 from wmtp_ray.errors import ModelError
-from wmtp_ray.models.attention import PACKED_ATTENTION, Spans
+from wmtp_ray.models.attention import PACKED_ATTENTION, SegmentGroups
 from wmtp_ray.models.quiet import quiet_transformers
 
 SUPPORTED_FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
@@ -92,7 +92,7 @@ class Geometry:
 
     position_ids_RT: Tensor
     rotary: tuple[Tensor, Tensor]
-    spans: Spans
+    groups: SegmentGroups
 
 
 class LayerRunner:
@@ -115,7 +115,7 @@ class LayerRunner:
         """That of `batch`, for all layers."""
         like = torch.empty(0, dtype=self.compute_dtype, device=batch.position_ids.device)
         return Geometry(
-            batch.position_ids, self.rotary(like, batch.position_ids), Spans.of(batch.segment_ids)
+            batch.position_ids, self.rotary(like, batch.position_ids), SegmentGroups.of(batch.segment_ids)
         )
 
     def run_layer(self, layer: nn.Module, hidden_RTD: Tensor, geometry: Geometry) -> Tensor:
@@ -126,7 +126,7 @@ class LayerRunner:
                 hidden,
                 position_ids=geometry.position_ids_RT,
                 position_embeddings=geometry.rotary,
-                spans=geometry.spans,
+                groups=geometry.groups,
             )
             return out.to(self.compute_dtype)
 
