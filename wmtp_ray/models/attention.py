@@ -26,7 +26,8 @@ CALLS_PER_OCTAVE = 4
 
 @dataclass(frozen=True)
 class SegmentGroups:
-    """Where the segments of packed rows lie, and which of them are attended together.
+    """Where the segments of packed rows lie, and which of them are attended together. What the filling holds is read by
+    the filling alone, and what comes out of it by nobody.
 
     Example: rows [a a b c] and [d d d d] (one letter a segment, 8 tokens) have the groups [b c], [a] and [d].
     """
@@ -63,6 +64,15 @@ class SegmentGroups:
         on_device = (torch.from_numpy(array).to(segment_ids_RT.device) for array in arrays)
         return cls(tuple(shapes), *on_device)
 
+    def to_slots(self, states: Tensor) -> Tensor:
+        """[R · T, ...] to [slots, ...]."""
+        nothing = self.filling[:0]
+        return _Selected.apply(states, self.token_of_slot, self.slot_of_token, nothing)  # type: ignore[return-value]
+
+    def to_tokens(self, slots: Tensor) -> Tensor:
+        """[slots, ...] to [R · T, ...]."""
+        return _Selected.apply(slots, self.slot_of_token, self.token_of_slot, self.filling)  # type: ignore[return-value]
+
     def window_mask(self, length: int, window: int) -> Tensor:
         """[length, length] bool: query q reads key k when q − window < k ≤ q. Made once for all layers."""
         if (length, window) not in self._window_masks:
@@ -88,8 +98,7 @@ def packed_attention(
     `layer(..., groups=...)` hands the groups down."""
     sizes = [segments * width for segments, width in groups.shapes]
     slots = [
-        _ToSlots.apply(states.transpose(1, 2).flatten(0, 1), groups).split(sizes)
-        for states in (query, key, value)
+        groups.to_slots(states.transpose(1, 2).flatten(0, 1)).split(sizes) for states in (query, key, value)
     ]
     attended = []
     for shape, *qkv in zip(groups.shapes, *slots, strict=True):
@@ -107,38 +116,23 @@ def packed_attention(
             .transpose(1, 2)
             .flatten(0, 1)
         )
-    tokens = _ToTokens.apply(torch.cat(attended), groups)
-    return tokens.unflatten(0, (query.shape[0], query.shape[2])), None
+    return groups.to_tokens(torch.cat(attended)).unflatten(0, (query.shape[0], query.shape[2])), None
 
 
-class _ToSlots(torch.autograd.Function):
-    """[R · T, ...] to [slots, ...]. What the filling holds is read by the filling alone and has no gradient, so that of
-    a token is the one of its slot: another selection, where autograd would add up row by row."""
-
-    @staticmethod
-    def forward(ctx: Any, tokens: Tensor, groups: SegmentGroups) -> Tensor:
-        ctx.groups = groups
-        return tokens.index_select(0, groups.token_of_slot)
+class _Selected(torch.autograd.Function):
+    """Rows `there` of [N, ...], whose gradient is a selection as well: of rows `back`, with 0 in place of the `unread`.
+    Autograd would add up row by row, not knowing that none is selected twice but to fill up."""
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient.index_select(0, ctx.groups.slot_of_token), None
-
-
-class _ToTokens(torch.autograd.Function):
-    """[slots, ...] to [R · T, ...]. The gradient of the filling is 0."""
-
-    @staticmethod
-    def forward(ctx: Any, slots: Tensor, groups: SegmentGroups) -> Tensor:
-        ctx.groups = groups
-        return slots.index_select(0, groups.slot_of_token)
+    def forward(ctx: Any, states: Tensor, there: Tensor, back: Tensor, unread: Tensor) -> Tensor:
+        ctx.save_for_backward(back, unread)
+        return states.index_select(0, there)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        slots = gradient.index_select(0, ctx.groups.token_of_slot)
-        return slots.index_fill_(0, ctx.groups.filling, 0.0), None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        back, unread = ctx.saved_tensors
+        return gradient.index_select(0, back).index_fill_(0, unread, 0.0), None, None, None
 
 
 transformers.AttentionInterface.register(PACKED_ATTENTION, packed_attention)
