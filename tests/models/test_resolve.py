@@ -17,6 +17,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from tests.tiny import smollm2_directory
+from wmtp_ray.data.batch import pack
+from wmtp_ray.data.prompt import TokenizedSample
 from wmtp_ray.errors import ModelError, StorageError
 from wmtp_ray.models import MTPPolicy, load_tokenizer, model_fingerprint, resolve_model, tokenizer_fingerprint
 from wmtp_ray.models.model_cache import build_once, is_complete
@@ -263,8 +265,11 @@ def test_the_conversion_equals_the_file_up_to_bfloat16(tmp_path: Path) -> None:
     for (name, a), b in zip(exact.state_dict().items(), policy.backbone.state_dict().values(), strict=True):
         assert torch.equal(a.bfloat16().float(), b), name
     text = "def is_prime(n):\n    return n > 1 and all(n % d for d in range(2, int(n**0.5) + 1))\n"
-    ids = load_tokenizer(directory)(text, return_tensors="pt").input_ids
+    ids = load_tokenizer(directory)(text, return_tensors="np").input_ids[0]
+    sample = TokenizedSample(sample_id=0, token_ids=ids, response_start=0, truncated=False)
+    batch = pack([[sample]], 0)
     with torch.no_grad():
-        ours, theirs = (m(input_ids=ids).logits[0].log_softmax(-1) for m in (policy.backbone, exact))
+        ours = policy(batch)[0, :, 0].log_softmax(-1)
+        theirs = exact(input_ids=batch.input_ids).logits[0].log_softmax(-1)
     divergence = (theirs.exp() * (theirs - ours)).sum(-1)
     assert divergence.mean() < 1e-3
