@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from wmtp_ray.data.batch import PackedBatch
 from wmtp_ray.errors import ModelError
 from wmtp_ray.models.attention import PACKED_ATTENTION, SegmentGroups
+from wmtp_ray.models.heap import bound_kernel_caches
 from wmtp_ray.models.quiet import quiet_transformers
 
 SUPPORTED_FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
@@ -36,6 +37,7 @@ def load_backbone(
     Errors: `ModelError` for another family, unreadable files, fewer layers, and weights missing, superfluous or of
     wrong shape.
     """
+    bound_kernel_caches()
     try:
         with quiet_transformers():
             config = transformers.AutoConfig.from_pretrained(directory, local_files_only=True)
