@@ -1,10 +1,9 @@
 """Batching by tokens: requests from many clients meet in one forward pass, on a thread of its own.
 
-    event loop  ─ samples ─►  queue (bounded)  ─►  thread: oldest sample, and those of about its length  ─►  forward
-                ◄─ values, each to the future of its own sample ─────────────────────────────────────────┘
+    event loop  ─ samples ─►  queue (bounded)  ─►  thread: the oldest samples, packed into one row  ─►  forward
+                ◄─ values, each to the future of its own sample ─────────────────────────────────────┘
 
-Nothing waits for a batch to fill: while one is computed, the next one gathers. The oldest sample is always in the next
-batch, so none starves.
+Nothing waits for a batch to fill: while one is computed, the next one gathers. First come, first served.
 """
 
 from __future__ import annotations
@@ -23,8 +22,6 @@ from wmtp_ray.errors import DataError, InfraError, WMTPError
 
 Rows = list[list[TokenizedSample]]
 ScoreRows = Callable[[Rows], list[np.ndarray]]
-MOST_PADDING = 0.1
-"""Share of a batch's positions that may be padding: on a CPU a smaller batch costs less than padded rows."""
 _NEW_SHARE = 0.5
 """Weight of a batch in the estimated speed. An emptier one, which is slower per token, weighs less where it was slower
 than estimated; a faster one shows that the estimate is too low."""
@@ -43,7 +40,6 @@ class Forward:
     """One forward pass, for metrics."""
 
     tokens: int
-    padded_tokens: int
     samples: int
     seconds: float
     oldest_waited: float
@@ -59,12 +55,11 @@ class _Unit:
     queued: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        self.longest = max(sum(len(s.token_ids) for s in row) for row in self.rows)
         self.tokens = sum(len(s.token_ids) for row in self.rows for s in row)
 
 
 class TokenBatcher:
-    """Scores samples by `score_rows` in batches of at most `batch_tokens`, padding included."""
+    """Scores samples by `score_rows` in batches of at most `batch_tokens`; a longer sample alone."""
 
     def __init__(
         self,
@@ -159,15 +154,14 @@ class TokenBatcher:
                     return None
                 self._changed.wait()
             batch = choose(self._queue, self._batch_tokens)
-            chosen = set(map(id, batch))
-            self._queue = [unit for unit in self._queue if id(unit) not in chosen]
+            self._queue = self._queue[len(batch) :]
             batch = [unit for unit in batch if unit.future.set_running_or_notify_cancel()]
             self._computing = sum(unit.tokens for unit in batch)
             self._began = time.monotonic()
             return batch
 
     def _compute(self, batch: list[_Unit]) -> None:
-        rows = [row for unit in batch for row in unit.rows]
+        rows = batch[0].rows if batch[0].alone else [[sample for unit in batch for [sample] in unit.rows]]
         started = time.monotonic()
         try:
             values = self._score_rows(rows)
@@ -192,26 +186,15 @@ class TokenBatcher:
             count = sum(map(len, unit.rows))
             unit.future.set_result(values[at : at + count])
             at += count
-        padded = len(rows) * max(unit.longest for unit in batch)
-        self._on_forward(Forward(tokens, padded, at, seconds, started - min(unit.queued for unit in batch)))
+        self._on_forward(Forward(tokens, at, seconds, started - batch[0].queued))
 
 
 def choose(queue: Sequence[_Unit], batch_tokens: int) -> list[_Unit]:
-    """The oldest unit and, while rows x longest row fits into `batch_tokens`, those nearest to it in length with which
-    padding stays below `MOST_PADDING`.
-
-    Lengths [100 | 90 500 110 20] with 400 tokens: 100, then 90 and 110 (3 x 110, 9% padding), and no more.
-    """
-    oldest = queue[0]
-    if oldest.alone:
-        return [oldest]
-    batch, tokens, longest = [oldest], oldest.tokens, oldest.longest
-    near = sorted((u for u in queue[1:] if not u.alone), key=lambda u: abs(u.longest - oldest.longest))
-    for unit in near:
-        padded = (len(batch) + 1) * max(longest, unit.longest)
-        if padded > batch_tokens:
+    """The oldest unit, and those behind it while all fit into `batch_tokens`; none beside a packed batch."""
+    batch, tokens = [queue[0]], queue[0].tokens
+    for unit in queue[1:]:
+        tokens += unit.tokens
+        if tokens > batch_tokens or unit.alone or batch[0].alone:
             break
-        if padded - tokens - unit.tokens <= MOST_PADDING * padded:
-            batch.append(unit)
-            tokens, longest = tokens + unit.tokens, max(longest, unit.longest)
+        batch.append(unit)
     return batch

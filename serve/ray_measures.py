@@ -29,7 +29,6 @@ class RayMeasures:
             tag_keys=("operation",),
         )
         self._tokens = Counter("wmtp_serve_tokens", "Tokens that passed through the critic.")
-        self._padded = Counter("wmtp_serve_padded_tokens", "The same with padding.")
         self._samples = Counter("wmtp_serve_samples", "Samples that passed through the critic.")
         self._forwards = Counter("wmtp_serve_forwards", "Forward passes of the critic.")
         self._busy = Counter("wmtp_serve_forward_busy_seconds", "Time spent in forward passes.")
@@ -39,7 +38,6 @@ class RayMeasures:
 
     def forward(self, forward: Forward) -> None:
         self._tokens.inc(forward.tokens)
-        self._padded.inc(forward.padded_tokens)
         self._samples.inc(forward.samples)
         self._forwards.inc()
         self._busy.inc(max(forward.seconds, 1e-9))

@@ -88,7 +88,7 @@ class ServeConfig(Section):
     """What a request's options are where it does not say; null = as the policy `critic.statistics_run` was weighted,
     or, where none is named, training's defaults."""
     batch_tokens: PositiveInt = 4096
-    """Tokens of one forward pass, padding included. One longer item is still scored, alone."""
+    """Tokens of one forward pass. One longer item is still scored, alone."""
     limits: ServeLimitsConfig = ServeLimitsConfig()
     tokens: BearerConfig = BearerConfig()
     public_host: tuple[str, ...] = ()
