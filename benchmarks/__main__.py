@@ -18,7 +18,7 @@ from pathlib import Path
 
 import benchmarks
 from benchmarks.figure import Figure, ModuleRun, NotMeasured
-from benchmarks.results import results_table
+from benchmarks.results import heading, results_page
 
 
 def known_modules() -> list[str]:
@@ -64,13 +64,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # what was started is ended
     runs: list[ModuleRun] = []
+    top = heading()
     for name in options.names or known:
         print(f"{name} ...", file=sys.stderr)
         runs.append(run_module(name, lambda figure: print(figure.to_json(), flush=True)))
         if runs[-1].not_measured:
             print(f"{name}: not measured: {runs[-1].not_measured}", file=sys.stderr)
         if options.results:  # after each: all of them take an hour, and may be interrupted
-            options.results.write_text(results_table(runs), encoding="utf-8")
+            options.results.write_text(results_page(top, runs), encoding="utf-8")
 
     figures = [figure for run in runs for figure in run.figures]
     missed = sum(figure.holds is False for figure in figures)

