@@ -65,9 +65,9 @@ def heading() -> list[str]:
     ]
 
 
-def results_page(heading: Sequence[str], runs: Sequence[ModuleRun]) -> str:
-    """The Markdown page: its heading, then one table per module, with what was not measured and why."""
-    lines = list(heading)
+def results_page(top: Sequence[str], runs: Sequence[ModuleRun]) -> str:
+    """The Markdown page: `heading()`, then one table per module, with what was not measured and why."""
+    lines = list(top)
     for run in runs:
         lines += ["", f"## {run.name} ({run.seconds:.0f} s)", ""]
         if run.figures:
